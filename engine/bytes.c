@@ -1,0 +1,269 @@
+/* Queues of bytes: see bytes.h. */
+#include "engine/bytes.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static void append_slice(struct bytes *bytes, struct slice *slice)
+{
+    slice->next = NULL;
+    if (bytes->last)
+        bytes->last->next = slice;
+    else
+        bytes->first = slice;
+    bytes->last = slice;
+    bytes->len += slice->len;
+}
+
+static struct slice *detach_first(struct bytes *bytes)
+{
+    struct slice *slice = bytes->first;
+
+    bytes->first = slice->next;
+    if (!bytes->first)
+        bytes->last = NULL;
+    bytes->len -= slice->len;
+    return slice;
+}
+
+/*
+ * The block that the last byte lies in, if the free bytes behind it are ours to fill. At most one slice ends where its
+ * block is used up to, so no two queues fill the same bytes; what the kernel was given of the slice stays as it is.
+ */
+static struct block *open_block(const struct bytes *bytes)
+{
+    struct block *block = bytes->last ? block_of(bytes->last->buffer) : NULL;
+
+    if (block && bytes->last->data + bytes->last->len == block->data + block->used)
+        return block;
+    return NULL;
+}
+
+/* A slice over a fresh block, with no bytes yet. */
+static struct slice *take_empty(struct pool *pool, size_t len)
+{
+    struct slice *slice = pool_take_slice(pool);
+    struct block *block = slice ? pool_take_block(pool, len, false) : NULL;
+
+    if (!block) {
+        if (slice)
+            pool_give_slice(pool, slice);
+        return NULL;
+    }
+    *slice = (struct slice){.data = block->data, .buffer = &block->buffer};
+    return slice;
+}
+
+/*
+ * Appends slices with room for `len` bytes in all, but no bytes; large blocks if more are likely to follow. Returns 0 or
+ * -ENOMEM.
+ */
+static int make_room(struct bytes *bytes, struct pool *pool, size_t len, bool is_growing)
+{
+    while (len > 0) {
+        struct slice *slice = take_empty(pool, is_growing ? BLOCK_LARGE : len);
+
+        if (!slice)
+            return -ENOMEM;
+        append_slice(bytes, slice);
+        len -= smaller(len, block_of(slice->buffer)->capacity);
+    }
+    return 0;
+}
+
+/* Copies what fits behind the bytes of the slice, which ends its block; returns how much that was. */
+static size_t fill_slice(struct slice *slice, const uint8_t *data, size_t len)
+{
+    struct block *block = block_of(slice->buffer);
+    size_t part = smaller(len, block->capacity - block->used);
+
+    memcpy(block->data + block->used, data, part);
+    block->used += part;
+    slice->len += part;
+    return part;
+}
+
+static size_t total_len(const struct iovec *pieces, size_t count)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < count; i++)
+        len += pieces[i].iov_len;
+    return len;
+}
+
+int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count)
+{
+    const struct block *open = open_block(bytes);
+    size_t room = open ? open->capacity - open->used : 0;
+    size_t len = total_len(pieces, count);
+    struct bytes rest = {0};
+    struct slice *slice;
+
+    if (len > room && make_room(&rest, pool, len - room, bytes->last != NULL) < 0) {
+        bytes_clear(&rest, pool);
+        return -ENOMEM;
+    }
+    slice = open ? bytes->last : rest.first;
+    bytes_join(bytes, &rest);
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *data = pieces[i].iov_base;
+        size_t left = pieces[i].iov_len;
+
+        while (left > 0) {
+            size_t part = fill_slice(slice, data, left);
+
+            if (part == 0)
+                slice = slice->next;
+            data += part;
+            left -= part;
+        }
+    }
+    bytes->len += len;
+    return 0;
+}
+
+int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluice_view *view)
+{
+    struct slice *slice = pool_take_slice(pool);
+
+    if (!slice)
+        return -ENOMEM;
+    *slice = (struct slice){.data = view->data, .len = view->len, .buffer = view->buffer};
+    sluice_buffer_hold(view->buffer);
+    append_slice(bytes, slice);
+    return 0;
+}
+
+struct sluice_view bytes_take_first(struct bytes *bytes, struct pool *pool)
+{
+    struct slice *slice = detach_first(bytes);
+    struct sluice_view view = {.data = slice->data, .len = slice->len, .buffer = slice->buffer};
+
+    pool_give_slice(pool, slice);
+    return view;
+}
+
+static void drop_first(struct bytes *bytes, struct pool *pool)
+{
+    struct sluice_view view = bytes_take_first(bytes, pool);
+
+    sluice_buffer_drop(view.buffer);
+}
+
+void bytes_consume(struct bytes *bytes, struct pool *pool, size_t len)
+{
+    assert(len <= bytes->len);
+    while (bytes->first && bytes->first->len <= len) {
+        len -= bytes->first->len;
+        drop_first(bytes, pool);
+    }
+    if (len > 0) {
+        bytes->first->data += len;
+        bytes->first->len -= len;
+        bytes->len -= len;
+    }
+}
+
+int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t len)
+{
+    struct slice *split = NULL;
+    struct slice *slice;
+    size_t rest = len;
+
+    assert(len <= from->len);
+    for (slice = from->first; slice && slice->len <= rest; slice = slice->next)
+        rest -= slice->len;
+    if (rest > 0 && !(split = pool_take_slice(pool)))
+        return -ENOMEM;
+    while (from->first != slice)
+        append_slice(to, detach_first(from));
+    if (split) {
+        *split = (struct slice){.data = slice->data, .len = rest, .buffer = slice->buffer};
+        sluice_buffer_hold(split->buffer);
+        append_slice(to, split);
+        bytes_consume(from, pool, rest);
+    }
+    return 0;
+}
+
+void bytes_join(struct bytes *to, struct bytes *from)
+{
+    if (!from->first)
+        return;
+    if (to->last)
+        to->last->next = from->first;
+    else
+        to->first = from->first;
+    to->last = from->last;
+    to->len += from->len;
+    bytes_init(from);
+}
+
+uint32_t bytes_gather(const struct bytes *bytes, struct iovec *pieces, uint32_t max, size_t max_len, size_t *len)
+{
+    uint32_t count = 0;
+
+    *len = 0;
+    for (const struct slice *slice = bytes->first; slice && count < max && *len < max_len; slice = slice->next) {
+        size_t part = smaller(slice->len, max_len - *len);
+
+        if (part == 0)
+            continue;
+        pieces[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)slice->data, .iov_len = part};
+        *len += part;
+    }
+    return count;
+}
+
+static bool copy_out_slice(struct slice *slice, struct pool *pool)
+{
+    struct block *block = pool_take_block(pool, slice->len, true);
+
+    if (!block)
+        return false;
+    memcpy(block->data, slice->data, slice->len);
+    block->used = slice->len;
+    sluice_buffer_drop(slice->buffer);
+    slice->buffer = &block->buffer;
+    slice->data = block->data;
+    return true;
+}
+
+uint32_t bytes_copy_out(struct bytes *bytes, struct pool *pool, bool (*must_copy)(const struct sluice_buffer *buffer))
+{
+    uint32_t count = 0;
+
+    for (struct slice *slice = bytes->first; slice; slice = slice->next)
+        if (must_copy(slice->buffer) && copy_out_slice(slice, pool))
+            count++;
+    return count;
+}
+
+void bytes_truncate(struct bytes *bytes, struct pool *pool, size_t len)
+{
+    struct bytes kept = {0};
+
+    while (bytes->first && kept.len + bytes->first->len <= len)
+        append_slice(&kept, detach_first(bytes));
+    if (kept.len < len) {
+        struct slice *cut = detach_first(bytes);
+
+        cut->len = len - kept.len;
+        append_slice(&kept, cut);
+    }
+    bytes_clear(bytes, pool);
+    *bytes = kept;
+}
+
+void bytes_clear(struct bytes *bytes, struct pool *pool)
+{
+    while (bytes->first)
+        drop_first(bytes, pool);
+}

@@ -1,0 +1,64 @@
+/* A queue of bytes that lie in counted buffers: what a stream has yet to send, or to deliver. */
+#ifndef ENGINE_BYTES_H
+#define ENGINE_BYTES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <sluice/buffer.h>
+
+#include "engine/pool.h"
+
+struct bytes {
+    struct slice *first;
+    struct slice *last;
+    size_t len; /* the sum over the slices */
+};
+
+static inline void bytes_init(struct bytes *bytes)
+{
+    *bytes = (struct bytes){0};
+}
+
+/* True exactly when there is no slice; a slice may be empty (a message of no bytes). */
+static inline bool bytes_is_empty(const struct bytes *bytes)
+{
+    return bytes->first == NULL;
+}
+
+/* Appends a copy of all pieces, or nothing: returns 0 or -ENOMEM. Fills up the last block first. */
+int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count);
+
+/* Appends a slice of its own for the view, with one more reference to its buffer. Returns 0 or -ENOMEM. */
+int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluice_view *view);
+
+/* Takes the first slice off; its reference goes to the view. There is one. */
+struct sluice_view bytes_take_first(struct bytes *bytes, struct pool *pool);
+
+/* Drops the first `len` bytes, and empty slices in front of what is left. */
+void bytes_consume(struct bytes *bytes, struct pool *pool, size_t len);
+
+/* Moves the first `len` bytes behind those of `to`, by reference. Returns 0, or -ENOMEM with nothing moved. */
+int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t len);
+
+/* Moves everything that `from` has to the end of `to`. */
+void bytes_join(struct bytes *to, struct bytes *from);
+
+/* Points pieces at the bytes from the first on: at most `max` pieces, `max_len` bytes. Returns how many pieces. */
+uint32_t bytes_gather(const struct bytes *bytes, struct iovec *pieces, uint32_t max, size_t max_len, size_t *len);
+
+/*
+ * Replaces slices of buffers for which `must_copy` is true by copies, slice by slice, as far as there is memory.
+ * Returns how many it replaced.
+ */
+uint32_t bytes_copy_out(struct bytes *bytes, struct pool *pool, bool (*must_copy)(const struct sluice_buffer *buffer));
+
+/* Drops what lies behind the first `len` bytes. */
+void bytes_truncate(struct bytes *bytes, struct pool *pool, size_t len);
+
+/* Drops everything. */
+void bytes_clear(struct bytes *bytes, struct pool *pool);
+
+#endif

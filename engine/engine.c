@@ -1,0 +1,334 @@
+/* The engine: creation, the turn, and the end. */
+#include "engine/engine.h"
+
+#include <assert.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "engine/config.h"
+#include "engine/listener.h"
+#include "engine/stream.h"
+
+static_assert(SLUICE_FEATURE_DEFER_TASKRUN == (int)RING_DEFER_TASKRUN, "the public bits are the ring's");
+static_assert(SLUICE_FEATURE_SINGLE_ISSUER == (int)RING_SINGLE_ISSUER, "the public bits are the ring's");
+static_assert(SLUICE_FEATURE_REGISTERED_RING == (int)RING_REGISTERED_RING, "the public bits are the ring's");
+static_assert(SLUICE_FEATURE_MULTISHOT_ACCEPT == (int)RING_MULTISHOT_ACCEPT, "the public bits are the ring's");
+static_assert(SLUICE_FEATURE_MULTISHOT_RECEIVE == (int)RING_MULTISHOT_RECEIVE, "the public bits are the ring's");
+static_assert(SLUICE_FEATURE_ZERO_COPY == (int)RING_ZERO_COPY, "the public bits are the ring's");
+static_assert(SLUICE_FEATURE_INLINE_SEND == (int)RING_INLINE_SEND, "the public bits are the ring's");
+static_assert(SLUICE_FEATURE_NO_IOWAIT == (int)RING_NO_IOWAIT, "the public bits are the ring's");
+
+/* -- Creation ------------------------------------------------------------------------------------------------ */
+
+int engine_create_on(struct ring *ring, const struct sluice_engine_options *options, struct sluice_engine **result)
+{
+    struct sluice_engine *engine = calloc(1, sizeof *engine);
+    int error = -ENOMEM;
+
+    if (!engine)
+        goto destroy_ring;
+    engine->ring = ring;
+    engine->options = *options;
+    engine->thread = pthread_self();
+    run_queue_init(&engine->tasks);
+    operations_init(&engine->operations);
+    pool_init(&engine->pool);
+    link_init(&engine->streams);
+    link_init(&engine->listeners);
+    engine->now = ring->ops->now(ring);
+    timers_init(&engine->timers, engine->now);
+    engine->gathers = calloc(GATHERS, sizeof *engine->gathers);
+    if (!engine->gathers)
+        goto free_engine;
+    engine->mailbox = mailbox_create(ring);
+    if (!engine->mailbox)
+        goto free_gathers;
+    error = leases_init(&engine->leases, ring, &engine->tasks, options->receive_buffer_count,
+                        options->receive_buffer_size, options->huge_pages);
+    if (error)
+        goto drop_mailbox;
+    *result = engine;
+    return 0;
+
+drop_mailbox:
+    mailbox_drop(engine->mailbox);
+free_gathers:
+    free(engine->gathers);
+free_engine:
+    free(engine);
+destroy_ring:
+    ring->ops->destroy(ring);
+    return error;
+}
+
+/* Pins the calling thread to CPU `cpu - 1`; 0: leaves it where it is. */
+static int pin_thread(uint32_t cpu)
+{
+    cpu_set_t set;
+
+    if (cpu == 0)
+        return 0;
+    CPU_ZERO(&set);
+    CPU_SET(cpu - 1, &set);
+    return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+int sluice_engine_create(const struct sluice_engine_options *given, struct sluice_engine **engine)
+{
+    struct sluice_engine_options options;
+    char why[SLUICE_REASON_MAX];
+    struct ring *ring;
+    int error = config_complete(given, &options, why, sizeof why);
+
+    if (error)
+        return error;
+    error = pin_thread(options.thread_cpu);
+    if (error)
+        return error;
+    error = ring_open_linux(
+        &(struct ring_config){
+            .entries = options.ring_entries,
+            .completion_entries = options.completion_entries,
+            .busy_poll_ns = options.busy_poll_ns,
+            .napi_ns = options.napi_ns,
+            .disabled = options.disable,
+            .wants_sqpoll = options.sqpoll,
+            .sqpoll_cpu = (int)options.sqpoll_cpu - 1,
+        },
+        &ring);
+    if (error)
+        return error;
+    return engine_create_on(ring, &options, engine);
+}
+
+/* -- The ring ------------------------------------------------------------------------------------------------ */
+
+/* The one place where the ring is entered. Waits for one completion more than are answered at once. */
+static void enter(struct sluice_engine *engine, uint64_t deadline)
+{
+    struct ring *ring = engine->ring;
+    int error = ring->ops->enter(ring, engine->answered_at_once + 1, deadline);
+
+    engine->answered_at_once = 0;
+    engine->gathers_used = 0;
+    if (error && !engine->error)
+        engine->error = error;
+    atomic_store_explicit(&engine->counters.enters, ring->enters, memory_order_relaxed);
+    atomic_store_explicit(&engine->counters.overflows, ring->overflows, memory_order_relaxed);
+}
+
+struct io_uring_sqe *engine_get_entry(struct sluice_engine *engine)
+{
+    struct ring *ring = engine->ring;
+    struct io_uring_sqe *entry = ring->ops->get_entry(ring);
+
+    /* Full: submitting empties it. Completions that this brings are dispatched in their own time. */
+    while (!entry) {
+        enter(engine, 0);
+        entry = ring->ops->get_entry(ring);
+        /* A broken ring takes nothing more: what is armed now ends in operations_cancel_all(). */
+        if (engine->error && !entry)
+            return memset(&engine->nowhere, 0, sizeof engine->nowhere);
+    }
+    counter_add(&engine->counters.submissions, 1);
+    return entry;
+}
+
+struct gather *engine_get_gather(struct sluice_engine *engine)
+{
+    if (engine->gathers_used == GATHERS)
+        enter(engine, 0);
+    return &engine->gathers[engine->gathers_used++];
+}
+
+void engine_arm(struct sluice_engine *engine, struct operation *operation, struct io_uring_sqe *entry)
+{
+    operation_arm(operation, &engine->operations, entry);
+}
+
+void engine_cancel(struct sluice_engine *engine, const struct operation *operation)
+{
+    struct io_uring_sqe *entry = engine_get_entry(engine);
+
+    assert(operation->is_armed);
+    ring_prep_cancel(entry, operation_identity(operation, &engine->operations));
+    entry->user_data = RING_IGNORED;
+}
+
+/* -- The turn ------------------------------------------------------------------------------------------------ */
+
+static void run_tasks(struct sluice_engine *engine)
+{
+    for (int pass = 0; pass < TURN_PASSES && !run_queue_is_empty(&engine->tasks); pass++)
+        run_queue_run(&engine->tasks);
+}
+
+/* Nothing lives on the engine any more. */
+static bool has_ended(const struct sluice_engine *engine)
+{
+    return link_is_alone(&engine->streams) && link_is_alone(&engine->listeners);
+}
+
+/* How long the ring may wait: not at all if there is something to do, or nothing left to wait for. */
+static uint64_t next_deadline(struct sluice_engine *engine, bool may_wait)
+{
+    bool may_sleep = mailbox_may_sleep(engine->mailbox);
+
+    if (!may_wait || !may_sleep || !run_queue_is_empty(&engine->tasks) || atomic_load(&engine->is_stopping))
+        return 0;
+    if (engine->is_destroying && has_ended(engine))
+        return 0;
+    return timers_next(&engine->timers);
+}
+
+static void dispatch_one(struct sluice_engine *engine, const struct io_uring_cqe *completion)
+{
+    if (completion->user_data == RING_WAKE)
+        engine->ring->ops->woken(engine->ring, completion);
+    else if (completion->user_data != RING_IGNORED && !operations_dispatch(&engine->operations, completion))
+        counter_add(&engine->counters.stale_completions, 1);
+}
+
+/* Hands completions to their operations, which record and schedule. No user is called from here. */
+static void dispatch(struct sluice_engine *engine)
+{
+    struct ring *ring = engine->ring;
+    struct io_uring_cqe *completions[COMPLETION_BATCH];
+    uint32_t total = 0;
+    uint32_t count;
+
+    do {
+        count = ring->ops->peek(ring, completions, COMPLETION_BATCH);
+        for (uint32_t i = 0; i < count; i++)
+            dispatch_one(engine, completions[i]);
+        ring->ops->seen(ring, count);
+        total += count;
+    } while (count == COMPLETION_BATCH && total < TURN_COMPLETIONS);
+    counter_add(&engine->counters.completions, total);
+}
+
+/* One turn of the engine; see DESIGN: posts, tasks, timers, the ring, completions. */
+static int take_turn(struct sluice_engine *engine, bool may_wait)
+{
+    assert(engine_is_mine(engine));
+    assert(!engine->is_in_turn);
+    engine->is_in_turn = true;
+    engine->now = engine->ring->ops->now(engine->ring);
+    mailbox_stay_awake(engine->mailbox);
+    mailbox_run(engine->mailbox);
+    run_tasks(engine);
+    timers_run(&engine->timers, engine->now);
+    enter(engine, next_deadline(engine, may_wait));
+    dispatch(engine);
+    counter_add(&engine->counters.turns, 1);
+    atomic_store_explicit(&engine->counters.receive_buffers_lent,
+                          engine->leases.buffers.count - engine->leases.buffers.available, memory_order_relaxed);
+    engine->is_in_turn = false;
+    return engine->error;
+}
+
+int sluice_engine_turn(struct sluice_engine *engine)
+{
+    return take_turn(engine, false);
+}
+
+int sluice_engine_run(struct sluice_engine *engine)
+{
+    int error;
+
+    do
+        error = take_turn(engine, true);
+    while (!error && !atomic_load(&engine->is_stopping));
+    atomic_store(&engine->is_stopping, false);
+    return error;
+}
+
+void sluice_engine_stop(struct sluice_engine *engine)
+{
+    atomic_store(&engine->is_stopping, true);
+    mailbox_wake(engine->mailbox);
+}
+
+int sluice_engine_fd(const struct sluice_engine *engine)
+{
+    return engine->ring->fd;
+}
+
+uint64_t sluice_engine_wait_ns(const struct sluice_engine *engine)
+{
+    uint64_t next = timers_next(&engine->timers);
+    uint64_t now = engine->ring->ops->now(engine->ring);
+
+    if (!run_queue_is_empty(&engine->tasks) || !mailbox_is_empty(engine->mailbox) || next <= now)
+        return 0;
+    return next == TIMERS_NEVER ? UINT64_MAX : next - now;
+}
+
+/* -- Posts and timers ---------------------------------------------------------------------------------------- */
+
+void sluice_engine_post(struct sluice_engine *engine, struct sluice_post *post)
+{
+    mailbox_post(engine->mailbox, post);
+}
+
+void sluice_timer_start(struct sluice_engine *engine, struct sluice_timer *timer, uint64_t delay_ns)
+{
+    assert(engine_is_mine(engine));
+    timers_start(&engine->timers, timer, delay_ns < UINT64_MAX - engine->now ? engine->now + delay_ns : UINT64_MAX);
+}
+
+void sluice_timer_stop(struct sluice_engine *engine, struct sluice_timer *timer)
+{
+    assert(engine_is_mine(engine));
+    timers_stop(&engine->timers, timer);
+}
+
+uint64_t sluice_engine_now(const struct sluice_engine *engine)
+{
+    return engine->now;
+}
+
+/* -- The end ------------------------------------------------------------------------------------------------- */
+
+static void end_all(struct sluice_engine *engine)
+{
+    for (struct link *link = engine->listeners.next; link != &engine->listeners; link = link->next)
+        sluice_listener_close(container_of(link, struct sluice_listener, link));
+    for (struct link *link = engine->streams.next; link != &engine->streams; link = link->next)
+        sluice_stream_abort(container_of(link, struct sluice_stream, link), -ECANCELED);
+}
+
+/* The ring is broken: nothing more comes from the kernel, so what is in its hands ends here. */
+static void end_without_ring(struct sluice_engine *engine)
+{
+    while (!has_ended(engine)) {
+        operations_cancel_all(&engine->operations);
+        run_tasks(engine);
+    }
+}
+
+void sluice_engine_destroy(struct sluice_engine *engine)
+{
+    struct ring *ring;
+
+    if (!engine)
+        return;
+    assert(!engine->is_in_turn);
+    ring = engine->ring;
+    engine->is_destroying = true;
+    end_all(engine);
+    while (!has_ended(engine) && !engine->error)
+        take_turn(engine, true);
+    mailbox_stay_awake(engine->mailbox);
+    mailbox_close(engine->mailbox);
+    run_tasks(engine);
+    if (engine->error)
+        end_without_ring(engine);
+    leases_finish(&engine->leases, ring);
+    ring->ops->destroy(ring);
+    mailbox_drop(engine->mailbox);
+    operations_finish(&engine->operations);
+    pool_finish(&engine->pool);
+    free(engine->gathers);
+    free(engine);
+}

@@ -1,0 +1,163 @@
+/* Streams over pipes, terminals and files; sockets that came from elsewhere go to socket_stream.c. See <sluice/fd.h>. */
+#include <sluice/fd.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/socket_stream.h"
+#include "engine/transport.h"
+
+static struct ring *ring_of(const struct sluice_stream *stream)
+{
+    return stream->engine->ring;
+}
+
+/* -- Moving bytes -------------------------------------------------------------------------------------------- */
+
+static void prepare_receive(struct transport *transport, struct io_uring_sqe *entry)
+{
+    const struct buffers *buffers = &transport->stream.engine->leases.buffers;
+
+    ring_prep_read(entry, transport->read_fd, buffers->group, buffers->size);
+}
+
+static void fd_flush(struct sluice_stream *stream)
+{
+    struct transport *transport = transport_of(stream);
+    struct gather *gather = engine_get_gather(stream->engine);
+    struct io_uring_sqe *entry = engine_get_entry(stream->engine);
+    size_t len;
+    uint32_t count = bytes_gather(&stream->unsent, gather->pieces, GATHER_PIECES, GATHER_BYTES, &len);
+
+    ring_prep_write(entry, transport->write_fd, gather->pieces, count);
+    transport_arm_send(transport, &transport->send, entry, len);
+}
+
+/* -- Ending -------------------------------------------------------------------------------------------------- */
+
+static void close_write_fd(struct transport *transport)
+{
+    struct ring *ring = ring_of(&transport->stream);
+
+    if (transport->write_fd < 0)
+        return;
+    ring->ops->count_pipes(ring, -1);
+    if (transport->write_fd != transport->read_fd)
+        ring->ops->close(ring, transport->write_fd, false);
+    transport->write_fd = -1;
+}
+
+static void close_fds(struct transport *transport)
+{
+    struct ring *ring = ring_of(&transport->stream);
+
+    close_write_fd(transport);
+    if (transport->read_fd >= 0)
+        ring->ops->close(ring, transport->read_fd, false);
+    transport->read_fd = -1;
+}
+
+static void fd_finish(struct sluice_stream *stream)
+{
+    close_write_fd(transport_of(stream));
+}
+
+static void fd_leave(struct sluice_stream *stream)
+{
+    transport_leave(transport_of(stream));
+}
+
+static int fd_address(const struct sluice_stream *stream, bool wants_peer, struct ring_address *address)
+{
+    (void)stream;
+    (void)wants_peer;
+    (void)address;
+    return -EOPNOTSUPP;
+}
+
+static const char *fd_kind(const struct sluice_stream *stream)
+{
+    (void)stream;
+    return "fd";
+}
+
+static const struct transport_kind fd_transport = {
+    .prepare_receive = prepare_receive,
+    .close = close_fds,
+};
+
+static const struct stream_ops fd_ops = {
+    .kind = fd_kind,
+    .is_blocked = transport_is_blocked,
+    .flush = fd_flush,
+    .finish = fd_finish,
+    .close = fd_leave,
+    .abort = fd_leave,
+    .update_receive = transport_update_receive,
+    .linger_over = stream_never_lingers,
+    .prefix = stream_no_prefix,
+    .last_active = stream_own_last_active,
+    .address = fd_address,
+    .destroy = transport_destroy,
+};
+
+/* -- Making -------------------------------------------------------------------------------------------------- */
+
+/* The kind of both descriptors together: a socket serves both directions or is none of ours. */
+static int classify(struct sluice_engine *engine, int read_fd, int write_fd)
+{
+    struct ring *ring = engine->ring;
+    int first = ring->ops->classify(ring, read_fd >= 0 ? read_fd : write_fd);
+    int second = read_fd == write_fd || read_fd < 0 || write_fd < 0 ? first : ring->ops->classify(ring, write_fd);
+
+    if (first < 0 || second < 0)
+        return first < 0 ? first : second;
+    return first == RING_FD_SOCKET && read_fd == write_fd ? RING_FD_SOCKET : RING_FD_OTHER;
+}
+
+/* A direction that has no descriptor has ended from the start. */
+static void end_missing(struct transport *transport)
+{
+    struct sluice_stream *stream = &transport->stream;
+
+    if (transport->write_fd < 0) {
+        atomic_store(&stream->write_status, SLUICE_WRITE_CLOSED);
+        stream->is_finished = true;
+    }
+    if (transport->read_fd < 0)
+        stream_end(stream);
+}
+
+int sluice_fd_stream(struct sluice_engine *engine, int read_fd, int write_fd,
+                     const struct sluice_stream_events *events, void *user, struct sluice_stream **stream)
+{
+    struct transport *transport;
+    int kind;
+    int error;
+
+    assert(engine_is_mine(engine));
+    if (read_fd < 0 && write_fd < 0)
+        return -EINVAL;
+    kind = classify(engine, read_fd, write_fd);
+    if (kind < 0)
+        return kind;
+    if (kind == RING_FD_SOCKET)
+        return socket_stream_adopt(engine, read_fd, events, user, stream);
+    transport = calloc(1, sizeof *transport);
+    if (!transport)
+        return -ENOMEM;
+    error = transport_init(transport, &fd_transport, &fd_ops, engine, SLUICE_OPEN, events, user);
+    if (error) {
+        free(transport);
+        return error;
+    }
+    transport->read_fd = read_fd;
+    transport->write_fd = write_fd;
+    if (write_fd >= 0)
+        engine->ring->ops->count_pipes(engine->ring, 1);
+    *stream = &transport->stream;
+    end_missing(transport);
+    transport_update_receive(*stream);
+    return 0;
+}

@@ -1,0 +1,99 @@
+/* Leases of received buffers: see lease.h. */
+#include "engine/lease.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+enum {
+    SCARCE_FRACTION = 4, /* scarce: at most a quarter is with the kernel */
+};
+
+static void feed_starving(struct task *task)
+{
+    struct leases *leases = container_of(task, struct leases, feed);
+    struct link fed;
+
+    /* Takes the list first: a receiver may starve again at once. */
+    link_init(&fed);
+    while (!link_is_alone(&leases->starving)) {
+        struct link *link = leases->starving.next;
+
+        link_remove(link);
+        link_append(&fed, link);
+    }
+    while (!link_is_alone(&fed)) {
+        struct starving *starving = container_of(fed.next, struct starving, link);
+
+        link_remove(&starving->link);
+        starving->feed(starving);
+    }
+}
+
+bool leases_are_scarce(const struct leases *leases)
+{
+    return leases->buffers.available <= leases->buffers.count / SCARCE_FRACTION;
+}
+
+static void return_lease(struct sluice_buffer *buffer)
+{
+    struct lease *lease = container_of(buffer, struct lease, buffer);
+    struct leases *leases = lease->leases;
+
+    buffers_return(&leases->buffers, (uint16_t)(lease - leases->all));
+    if (!link_is_alone(&leases->starving) && !leases_are_scarce(leases))
+        lane_push(&leases->tasks->work, &leases->feed);
+}
+
+bool buffer_is_lease(const struct sluice_buffer *buffer)
+{
+    return buffer->release == return_lease;
+}
+
+int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
+                bool wants_huge_pages)
+{
+    int error;
+
+    *leases = (struct leases){.tasks = tasks, .feed.run = feed_starving};
+    link_init(&leases->starving);
+    leases->all = calloc(count, sizeof *leases->all);
+    if (!leases->all)
+        return -ENOMEM;
+    error = buffers_init(&leases->buffers, ring, 0, count, size, wants_huge_pages);
+    if (error) {
+        free(leases->all);
+        return error;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        leases->all[i] = (struct lease){.buffer.release = return_lease, .leases = leases};
+    return 0;
+}
+
+void leases_finish(struct leases *leases, struct ring *ring)
+{
+    assert(leases->buffers.available == leases->buffers.count);
+    assert(link_is_alone(&leases->starving));
+    buffers_finish(&leases->buffers, ring);
+    free(leases->all);
+}
+
+struct sluice_view leases_take(struct leases *leases, uint16_t id, size_t len)
+{
+    struct lease *lease = &leases->all[id];
+
+    assert(id < leases->buffers.count);
+    assert(len <= leases->buffers.size);
+    assert(lease->buffer.references == 0);
+    lease->buffer.references = 1;
+    return (struct sluice_view){.data = buffers_lend(&leases->buffers, id), .len = len, .buffer = &lease->buffer};
+}
+
+void leases_starve(struct leases *leases, struct starving *starving)
+{
+    assert(link_is_alone(&starving->link));
+    link_append(&leases->starving, &starving->link);
+    /* They may have come back before we asked. */
+    if (!leases_are_scarce(leases))
+        lane_push(&leases->tasks->work, &leases->feed);
+}

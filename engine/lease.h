@@ -1,0 +1,53 @@
+/* Received buffers, lent to streams and users as counted views, and the receivers that wait for them to come back. */
+#ifndef ENGINE_LEASE_H
+#define ENGINE_LEASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <sluice/buffer.h>
+
+#include "engine/list.h"
+#include "engine/task.h"
+#include "uring/buffers.h"
+
+struct leases;
+
+/* One buffer that the kernel filled and we have not returned. */
+struct lease {
+    struct sluice_buffer buffer;
+    struct leases *leases;
+};
+
+struct leases {
+    struct buffers buffers;
+    struct lease *all;       /* one a buffer, by number */
+    struct link starving;    /* receivers whose request ended for want of a buffer */
+    struct task feed;        /* wakes them, once enough buffers are back */
+    struct run_queue *tasks; /* where to queue it */
+};
+
+/* Somebody who waits for buffers. */
+struct starving {
+    struct link link;
+    void (*feed)(struct starving *starving); /* buffers are back; it is off the list */
+};
+
+int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
+                bool wants_huge_pages);
+/* Every lease is back. */
+void leases_finish(struct leases *leases, struct ring *ring);
+
+/* The kernel put `len` bytes into buffer `id`: a view of them, with one reference. */
+struct sluice_view leases_take(struct leases *leases, uint16_t id, size_t len);
+
+/* Calls starving->feed when a good part of the buffers is back: not for each one, or they would be gone at once. */
+void leases_starve(struct leases *leases, struct starving *starving);
+
+/* So few buffers are left that nobody should keep one for long. */
+bool leases_are_scarce(const struct leases *leases);
+
+/* True for buffers that were leased here or anywhere. */
+bool buffer_is_lease(const struct sluice_buffer *buffer);
+
+#endif

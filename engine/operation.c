@@ -1,0 +1,118 @@
+/* Operations and their identities: see operation.h. */
+#include "engine/operation.h"
+
+#include <stdlib.h>
+
+enum {
+    NO_SLOT = -1,
+    FIRST_CAPACITY = 64,
+    GENERATION_LAST = INT32_MAX,
+};
+
+void operations_init(struct operations *operations)
+{
+    *operations = (struct operations){.first_free = (uint32_t)NO_SLOT};
+}
+
+void operations_finish(struct operations *operations)
+{
+    for (uint32_t i = 0; i < operations->count; i++)
+        assert(operations->slots[i].operation == NULL);
+    free(operations->slots);
+    operations_init(operations);
+}
+
+static int add_slot(struct operations *operations)
+{
+    if (operations->count == operations->capacity) {
+        uint32_t capacity = operations->capacity ? 2 * operations->capacity : FIRST_CAPACITY;
+        struct operation_slot *slots = reallocarray(operations->slots, capacity, sizeof *slots);
+
+        if (!slots)
+            return -ENOMEM;
+        operations->slots = slots;
+        operations->capacity = capacity;
+    }
+    operations->slots[operations->count] = (struct operation_slot){.next_free = operations->first_free};
+    operations->first_free = operations->count++;
+    return 0;
+}
+
+int operation_init(struct operation *operation, struct operations *operations,
+                   void (*complete)(struct operation *, const struct io_uring_cqe *))
+{
+    struct operation_slot *slot;
+
+    if (operations->first_free == (uint32_t)NO_SLOT) {
+        int error = add_slot(operations);
+
+        if (error)
+            return error;
+    }
+    *operation = (struct operation){.complete = complete, .slot = operations->first_free};
+    slot = &operations->slots[operation->slot];
+    assert(!slot->operation);
+    operations->first_free = slot->next_free;
+    slot->operation = operation;
+    return 0;
+}
+
+void operation_finish(struct operation *operation, struct operations *operations)
+{
+    struct operation_slot *slot = &operations->slots[operation->slot];
+
+    assert(!operation->is_armed);
+    assert(slot->operation == operation);
+    slot->operation = NULL;
+    slot->next_free = operations->first_free;
+    operations->first_free = operation->slot;
+}
+
+uint64_t operation_identity(const struct operation *operation, const struct operations *operations)
+{
+    return (uint64_t)operations->slots[operation->slot].generation << 32 | operation->slot;
+}
+
+void operation_arm(struct operation *operation, struct operations *operations, struct io_uring_sqe *entry)
+{
+    struct operation_slot *slot = &operations->slots[operation->slot];
+
+    assert(!operation->is_armed);
+    assert(slot->operation == operation);
+    slot->generation = slot->generation < GENERATION_LAST ? slot->generation + 1 : 1;
+    entry->user_data = operation_identity(operation, operations);
+    operation->is_armed = true;
+}
+
+bool operations_dispatch(struct operations *operations, const struct io_uring_cqe *completion)
+{
+    uint32_t index = (uint32_t)completion->user_data;
+    uint32_t generation = (uint32_t)(completion->user_data >> 32);
+    const struct operation_slot *slot = &operations->slots[index];
+    struct operation *operation;
+
+    if (index >= operations->count || slot->generation != generation || !slot->operation)
+        return false;
+    operation = slot->operation;
+    if (!operation->is_armed)
+        return false;
+    /* Only a completion without F_MORE ends a request. */
+    if (!(completion->flags & IORING_CQE_F_MORE))
+        operation->is_armed = false;
+    operation->complete(operation, completion);
+    return true;
+}
+
+void operations_cancel_all(struct operations *operations)
+{
+    for (uint32_t i = 0; i < operations->count; i++) {
+        struct operation *operation = operations->slots[i].operation;
+
+        if (operation && operation->is_armed) {
+            struct io_uring_cqe completion = {.res = -ECANCELED};
+
+            completion.user_data = operation_identity(operation, operations);
+            operations_dispatch(operations, &completion);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+/*
+ * Requests in the kernel, and the identities by which their completions find them.
+ *
+ * An operation has a slot for as long as its owner lives, and a new generation each time it is armed. user_data is the
+ * two together, so a completion of an earlier arming, or of an earlier owner of the slot, matches nothing, and a cancel
+ * cannot hit a later arming. Arming cannot fail: the slot was reserved before.
+ */
+#ifndef ENGINE_OPERATION_H
+#define ENGINE_OPERATION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "uring/ring.h"
+
+struct operation {
+    /* Called for each completion, from the engine's dispatch: records the result and schedules; never calls users. */
+    void (*complete)(struct operation *operation, const struct io_uring_cqe *completion);
+    uint32_t slot;
+    bool is_armed; /* true exactly while the kernel will complete it once more */
+};
+
+struct operation_slot {
+    struct operation *operation; /* NULL: free */
+    uint32_t generation;         /* never 0 once armed: user_data is neither RING_IGNORED nor RING_WAKE */
+    uint32_t next_free;
+};
+
+struct operations {
+    struct operation_slot *slots;
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t first_free;
+};
+
+void operations_init(struct operations *operations);
+/* All slots are free. */
+void operations_finish(struct operations *operations);
+
+/* Reserves a slot. Returns 0 or -ENOMEM. */
+int operation_init(struct operation *operation, struct operations *operations,
+                   void (*complete)(struct operation *, const struct io_uring_cqe *));
+/* Frees the slot of an operation that is not armed. */
+void operation_finish(struct operation *operation, struct operations *operations);
+
+/* Marks the entry, filled otherwise, as this operation's. At most one arming at a time. */
+void operation_arm(struct operation *operation, struct operations *operations, struct io_uring_sqe *entry);
+/* The identity of the present arming, for a cancel. */
+uint64_t operation_identity(const struct operation *operation, const struct operations *operations);
+/* Hands a completion to its operation. Returns false if there is none: it is stale. */
+bool operations_dispatch(struct operations *operations, const struct io_uring_cqe *completion);
+/* Completes every armed operation with -ECANCELED: the ring is gone, the kernel will not do it. */
+void operations_cancel_all(struct operations *operations);
+
+#endif

@@ -1,0 +1,128 @@
+/* Pools of slices and blocks: see pool.h. */
+#include "engine/pool.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "engine/list.h"
+
+void pool_init(struct pool *pool)
+{
+    *pool = (struct pool){0};
+}
+
+static void free_blocks(struct block *block)
+{
+    while (block) {
+        struct block *next = block->next_free;
+
+        free(block);
+        block = next;
+    }
+}
+
+void pool_finish(struct pool *pool)
+{
+    while (pool->slices) {
+        struct slice *next = pool->slices->next;
+
+        free(pool->slices);
+        pool->slices = next;
+    }
+    free_blocks(pool->small);
+    free_blocks(pool->large);
+    pool_init(pool);
+}
+
+struct slice *pool_take_slice(struct pool *pool)
+{
+    struct slice *slice = pool->slices;
+
+    if (!slice)
+        return malloc(sizeof *slice);
+    pool->slices = slice->next;
+    pool->slice_count--;
+    return slice;
+}
+
+void pool_give_slice(struct pool *pool, struct slice *slice)
+{
+    if (pool->slice_count == POOL_SLICES_MAX) {
+        free(slice);
+        return;
+    }
+    slice->next = pool->slices;
+    pool->slices = slice;
+    pool->slice_count++;
+}
+
+/* Keeps the block for the next one who needs its size, or frees it if there are enough. */
+static void release_block(struct sluice_buffer *buffer)
+{
+    struct block *block = container_of(buffer, struct block, buffer);
+    struct pool *pool = block->pool;
+
+    if (block->capacity == BLOCK_SMALL && pool->small_count < POOL_SMALL_MAX) {
+        block->next_free = pool->small;
+        pool->small = block;
+        pool->small_count++;
+    } else if (block->capacity == BLOCK_LARGE && pool->large_count < POOL_LARGE_MAX) {
+        block->next_free = pool->large;
+        pool->large = block;
+        pool->large_count++;
+    } else {
+        free(block);
+    }
+}
+
+static struct block *take_kept(struct block **kept, uint32_t *count)
+{
+    struct block *block = *kept;
+
+    if (block) {
+        *kept = block->next_free;
+        --*count;
+    }
+    return block;
+}
+
+struct block *pool_take_block(struct pool *pool, size_t len, bool whole)
+{
+    size_t capacity = len <= BLOCK_SMALL ? BLOCK_SMALL : whole && len > BLOCK_LARGE ? len : BLOCK_LARGE;
+    struct block *block = NULL;
+
+    if (capacity == BLOCK_SMALL)
+        block = take_kept(&pool->small, &pool->small_count);
+    else if (capacity == BLOCK_LARGE)
+        block = take_kept(&pool->large, &pool->large_count);
+    if (!block)
+        block = malloc(sizeof *block + capacity);
+    if (!block)
+        return NULL;
+    sluice_buffer_init(&block->buffer, release_block);
+    block->pool = pool;
+    block->capacity = capacity;
+    block->used = 0;
+    return block;
+}
+
+struct block *block_of(struct sluice_buffer *buffer)
+{
+    return buffer->release == release_block ? container_of(buffer, struct block, buffer) : NULL;
+}
+
+static void never_release(struct sluice_buffer *buffer)
+{
+    (void)buffer;
+    assert(!"a passing buffer keeps the reference it was made with");
+}
+
+void buffer_init_passing(struct sluice_buffer *buffer)
+{
+    sluice_buffer_init(buffer, never_release);
+}
+
+bool buffer_is_passing(const struct sluice_buffer *buffer)
+{
+    return buffer->release == never_release;
+}

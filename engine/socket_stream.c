@@ -1,0 +1,267 @@
+/* Streams over sockets: half-close, linger, reset. See socket_stream.h. */
+#include "engine/socket_stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#include "engine/connect.h"
+#include "engine/transport.h"
+#include "engine/zero_copy.h"
+
+struct socket_stream {
+    struct transport transport;
+    struct connector *connector; /* NULL unless connecting */
+    int unacknowledged;          /* bytes the peer had yet to take when the linger time last ran out */
+    void (*on_gone)(void *watcher);
+    void *watcher;
+};
+
+static struct socket_stream *socket_of(const struct sluice_stream *stream)
+{
+    return container_of(transport_of(stream), struct socket_stream, transport);
+}
+
+static struct ring *ring_of(const struct sluice_stream *stream)
+{
+    return stream->engine->ring;
+}
+
+/* -- Moving bytes -------------------------------------------------------------------------------------------- */
+
+static void prepare_receive(struct transport *transport, struct io_uring_sqe *entry)
+{
+    struct sluice_engine *engine = transport->stream.engine;
+
+    /* The first time nothing has arrived most likely; later, something waits, or we would not have had to stop. */
+    ring_prep_receive(entry, transport->read_fd, engine->leases.buffers.group,
+                      engine_uses(engine, RING_MULTISHOT_RECEIVE), !transport->has_received);
+}
+
+static uint32_t send_flags(const struct transport *transport)
+{
+    if (transport->must_wait)
+        return RING_SEND_WAITING;
+    return engine_uses(transport->stream.engine, RING_INLINE_SEND) ? RING_SEND_INLINE : 0;
+}
+
+static void send_one(struct transport *transport, const struct slice *slice, uint32_t flags)
+{
+    struct io_uring_sqe *entry = engine_get_entry(transport->stream.engine);
+    size_t len = slice->len < GATHER_BYTES ? slice->len : GATHER_BYTES;
+
+    ring_prep_send(entry, transport->write_fd, slice->data, len, flags);
+    transport_arm_send(transport, &transport->send, entry, len);
+}
+
+static void send_many(struct transport *transport, uint32_t flags)
+{
+    struct sluice_engine *engine = transport->stream.engine;
+    struct gather *gather = engine_get_gather(engine);
+    struct io_uring_sqe *entry = engine_get_entry(engine);
+    size_t len;
+
+    gather->message = (struct msghdr){.msg_iov = gather->pieces};
+    gather->message.msg_iovlen =
+        bytes_gather(&transport->stream.unsent, gather->pieces, GATHER_PIECES, GATHER_BYTES, &len);
+    ring_prep_send_vector(entry, transport->write_fd, &gather->message, flags);
+    transport_arm_send(transport, &transport->send, entry, len);
+}
+
+static void socket_flush(struct sluice_stream *stream)
+{
+    struct transport *transport = transport_of(stream);
+    const struct slice *first = stream->unsent.first;
+    uint32_t flags = send_flags(transport);
+
+    /* An inline send is answered by the enter that submits it. */
+    if (flags & RING_SEND_INLINE)
+        stream->engine->answered_at_once++;
+    if (zero_copy_pays(stream->engine, first) && zero_copy_send(transport, first, flags))
+        return;
+    if (first->next)
+        send_many(transport, flags);
+    else
+        send_one(transport, first, flags);
+}
+
+/* -- Ending -------------------------------------------------------------------------------------------------- */
+
+static void close_socket(struct transport *transport)
+{
+    struct socket_stream *socket = container_of(transport, struct socket_stream, transport);
+    struct ring *ring = ring_of(&transport->stream);
+
+    if (transport->read_fd >= 0)
+        ring->ops->close(ring, transport->read_fd, transport->stream.is_aborted);
+    transport->read_fd = -1;
+    transport->write_fd = -1;
+    if (socket->on_gone)
+        socket->on_gone(socket->watcher);
+}
+
+static void socket_finish(struct sluice_stream *stream)
+{
+    int error = ring_of(stream)->ops->shutdown_write(ring_of(stream), transport_of(stream)->write_fd);
+
+    /* Not connected any more: the peer reset us, and the receive will say so. */
+    if (error && error != -ENOTCONN)
+        stream_fail_after_data(stream, error, SLUICE_REMOTE);
+}
+
+/* After our FIN we stay until the peer's: closing earlier would answer its bytes with a reset, which destroys ours. */
+static void socket_close(struct sluice_stream *stream)
+{
+    if (stream->has_ended) {
+        transport_leave(transport_of(stream));
+        return;
+    }
+    stream_start_linger(stream);
+    transport_update_receive(stream);
+}
+
+static void socket_linger_over(struct sluice_stream *stream)
+{
+    struct socket_stream *socket = socket_of(stream);
+    int unacknowledged = ring_of(stream)->ops->unacknowledged(ring_of(stream), socket->transport.write_fd);
+
+    /* A peer that still takes our bytes may take its time. */
+    if (unacknowledged > 0 && unacknowledged < socket->unacknowledged) {
+        socket->unacknowledged = unacknowledged;
+        stream_start_linger(stream);
+        return;
+    }
+    transport_leave(&socket->transport);
+}
+
+static void socket_abort(struct sluice_stream *stream)
+{
+    struct socket_stream *socket = socket_of(stream);
+
+    if (socket->connector)
+        connector_cancel(socket->connector);
+    else
+        transport_leave(&socket->transport);
+}
+
+/* -- Asking -------------------------------------------------------------------------------------------------- */
+
+static int socket_address(const struct sluice_stream *stream, bool wants_peer, struct ring_address *address)
+{
+    struct ring *ring = ring_of(stream);
+    int fd = transport_of(stream)->read_fd;
+
+    if (fd < 0)
+        return -ENOTCONN;
+    return wants_peer ? ring->ops->peer_address(ring, fd, address) : ring->ops->local_address(ring, fd, address);
+}
+
+static const char *socket_kind(const struct sluice_stream *stream)
+{
+    struct ring_address address;
+
+    if (socket_address(stream, false, &address) < 0)
+        return "socket";
+    return address.any.sa_family == AF_UNIX ? "unix" : "tcp";
+}
+
+static const struct transport_kind socket_transport = {
+    .prepare_receive = prepare_receive,
+    .close = close_socket,
+};
+
+static const struct stream_ops socket_ops = {
+    .kind = socket_kind,
+    .is_blocked = transport_is_blocked,
+    .flush = socket_flush,
+    .finish = socket_finish,
+    .close = socket_close,
+    .abort = socket_abort,
+    .update_receive = transport_update_receive,
+    .linger_over = socket_linger_over,
+    .prefix = stream_no_prefix,
+    .last_active = stream_own_last_active,
+    .address = socket_address,
+    .destroy = transport_destroy,
+};
+
+/* -- Making -------------------------------------------------------------------------------------------------- */
+
+static int create(struct sluice_engine *engine, enum sluice_state state, const struct sluice_stream_events *events,
+                  void *user, struct socket_stream **result)
+{
+    struct socket_stream *socket = calloc(1, sizeof *socket);
+    int error;
+
+    if (!socket)
+        return -ENOMEM;
+    error = transport_init(&socket->transport, &socket_transport, &socket_ops, engine, state, events, user);
+    if (error) {
+        free(socket);
+        return error;
+    }
+    socket->unacknowledged = INT_MAX;
+    *result = socket;
+    return 0;
+}
+
+static void take_socket(struct socket_stream *socket, int fd)
+{
+    socket->transport.read_fd = fd;
+    socket->transport.write_fd = fd;
+}
+
+int socket_stream_adopt(struct sluice_engine *engine, int fd, const struct sluice_stream_events *events, void *user,
+                        struct sluice_stream **stream)
+{
+    struct socket_stream *socket;
+    int error = create(engine, SLUICE_OPEN, events, user, &socket);
+
+    if (error)
+        return error;
+    take_socket(socket, fd);
+    engine->ring->ops->adopt_socket(engine->ring, fd);
+    *stream = &socket->transport.stream;
+    transport_update_receive(*stream);
+    return 0;
+}
+
+int socket_stream_create(struct sluice_engine *engine, struct connector *connector,
+                         const struct sluice_stream_events *events, void *user, struct sluice_stream **stream)
+{
+    struct socket_stream *socket;
+    int error = create(engine, SLUICE_CONNECTING, events, user, &socket);
+
+    if (error)
+        return error;
+    socket->connector = connector;
+    *stream = &socket->transport.stream;
+    return 0;
+}
+
+void socket_stream_connected(struct sluice_stream *stream, int fd)
+{
+    struct socket_stream *socket = socket_of(stream);
+
+    assert(socket->connector);
+    socket->connector = NULL;
+    take_socket(socket, fd);
+    stream_opened(stream);
+}
+
+void socket_stream_unconnected(struct sluice_stream *stream)
+{
+    struct socket_stream *socket = socket_of(stream);
+
+    assert(socket->connector);
+    assert(stream->is_aborted);
+    socket->connector = NULL;
+    transport_leave(&socket->transport);
+}
+
+void socket_stream_watch(struct sluice_stream *stream, void (*on_gone)(void *watcher), void *watcher)
+{
+    socket_of(stream)->on_gone = on_gone;
+    socket_of(stream)->watcher = watcher;
+}

@@ -1,0 +1,225 @@
+/* Streams over descriptors: see transport.h. */
+#include "engine/transport.h"
+
+#include <assert.h>
+#include <errno.h>
+
+/* -- Leaving ------------------------------------------------------------------------------------------------- */
+
+/* Closes once the last completion is in: a descriptor with a request in flight would not really close. */
+static void settle(struct transport *transport)
+{
+    if (!transport->is_leaving || transport->is_gone || transport->sending || transport->receive.is_armed)
+        return;
+    transport->is_gone = true;
+    transport->kind->close(transport);
+    stream_closed(&transport->stream);
+}
+
+static void stop_receiving(struct transport *transport)
+{
+    if (!link_is_alone(&transport->starving.link))
+        link_remove(&transport->starving.link);
+    if (transport->receive.is_armed && !transport->is_cancelling) {
+        transport->is_cancelling = true;
+        engine_cancel(transport->stream.engine, &transport->receive);
+    }
+}
+
+void transport_leave(struct transport *transport)
+{
+    assert(!transport->is_gone);
+    transport->is_leaving = true;
+    stop_receiving(transport);
+    if (transport->sending)
+        engine_cancel(transport->stream.engine, transport->sending);
+    settle(transport);
+}
+
+/* -- Receiving ----------------------------------------------------------------------------------------------- */
+
+static void start_receiving(struct transport *transport)
+{
+    struct sluice_engine *engine = transport->stream.engine;
+    struct io_uring_sqe *entry;
+
+    if (transport->receive.is_armed || !link_is_alone(&transport->starving.link))
+        return;
+    entry = engine_get_entry(engine);
+    transport->kind->prepare_receive(transport, entry);
+    engine_arm(engine, &transport->receive, entry);
+    transport->has_received = true;
+    stream_guard(&transport->stream);
+}
+
+void transport_update_receive(struct sluice_stream *stream)
+{
+    struct transport *transport = transport_of(stream);
+    bool can_receive = stream->is_ready && !stream->has_ended && !stream->is_failing && !transport->is_leaving;
+
+    if (can_receive && stream_wants_data(stream))
+        start_receiving(transport);
+    else
+        stop_receiving(transport);
+}
+
+static void feed(struct starving *starving)
+{
+    transport_update_receive(&container_of(starving, struct transport, starving)->stream);
+}
+
+/* The bytes that arrived, if the completion has any. Also an empty buffer was taken from the ring. */
+static void take_bytes(struct transport *transport, const struct io_uring_cqe *completion)
+{
+    struct sluice_stream *stream = &transport->stream;
+    struct sluice_view view;
+
+    if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
+        return;
+    view = leases_take(&stream->engine->leases, (uint16_t)(completion->flags >> IORING_CQE_BUFFER_SHIFT),
+                       (size_t)completion->res);
+    if (view.len > 0) {
+        counter_add(&stream->engine->counters.bytes_received, view.len);
+        stream_hold(stream, &view);
+    }
+    sluice_buffer_drop(view.buffer);
+}
+
+static void take_error(struct transport *transport, int error)
+{
+    struct sluice_stream *stream = &transport->stream;
+
+    switch (error) {
+    case -ECANCELED: /* we paused, or leave; if we want bytes again by now, the receive is armed again */
+    case -EINTR:
+        break;
+    case -ENOBUFS:
+        counter_add(&stream->engine->counters.buffers_exhausted, 1);
+        if (stream_wants_data(stream) && !transport->is_leaving)
+            leases_starve(&stream->engine->leases, &transport->starving);
+        break;
+    default:
+        stream_fail_after_data(stream, error, SLUICE_REMOTE);
+    }
+}
+
+static void take_end(struct transport *transport)
+{
+    struct sluice_stream *stream = &transport->stream;
+
+    stream_end(stream);
+    /* What a closing stream waited for. */
+    if (stream->is_winding_down && !transport->is_leaving)
+        transport_leave(transport);
+}
+
+static void complete_receive(struct operation *operation, const struct io_uring_cqe *completion)
+{
+    struct transport *transport = container_of(operation, struct transport, receive);
+    struct sluice_stream *stream = &transport->stream;
+
+    if (!operation->is_armed)
+        transport->is_cancelling = false;
+    /* First the result, then whether more will come, then whether to ask again. */
+    take_bytes(transport, completion);
+    if (completion->res < 0)
+        take_error(transport, completion->res);
+    else if (completion->res == 0)
+        take_end(transport);
+    if (operation->is_armed)
+        return;
+    transport_update_receive(stream);
+    settle(transport);
+    stream_unguard(stream);
+}
+
+/* -- Sending ------------------------------------------------------------------------------------------------- */
+
+bool transport_is_blocked(const struct sluice_stream *stream)
+{
+    return transport_of(stream)->sending != NULL;
+}
+
+void transport_arm_send(struct transport *transport, struct operation *operation, struct io_uring_sqe *entry,
+                        size_t len)
+{
+    assert(!transport->sending);
+    assert(len > 0);
+    transport->sending = operation;
+    transport->sending_len = (uint32_t)len;
+    engine_arm(transport->stream.engine, operation, entry);
+    stream_guard(&transport->stream);
+}
+
+static void fail_send(struct transport *transport, int error)
+{
+    struct sluice_stream *stream = &transport->stream;
+
+    /* The peer is gone, but what it sent before may still be on its way up: hear it out. */
+    if ((error == -EPIPE || error == -ECONNRESET) && transport->receive.is_armed)
+        stream_break(stream, error, SLUICE_REMOTE);
+    else
+        stream_fail_after_data(stream, error, SLUICE_REMOTE);
+}
+
+void transport_sent(struct transport *transport, int32_t result)
+{
+    struct sluice_stream *stream = &transport->stream;
+    struct counters *counters = &stream->engine->counters;
+
+    assert(transport->sending);
+    transport->sending = NULL;
+    transport->must_wait = result == -EAGAIN || (result >= 0 && (uint32_t)result < transport->sending_len);
+    counter_add(&counters->sends, 1);
+    counter_add(&counters->short_sends, transport->must_wait);
+    if (result > 0) {
+        counter_add(&counters->bytes_sent, (uint64_t)result);
+        stream_sent(stream, (size_t)result);
+    } else if (result == -EAGAIN || result == -EINTR) {
+        stream_schedule_flush(stream);
+    } else if (!transport->is_leaving) {
+        fail_send(transport, result ? result : -EIO);
+    }
+    settle(transport);
+}
+
+static void complete_send(struct operation *operation, const struct io_uring_cqe *completion)
+{
+    struct transport *transport = container_of(operation, struct transport, send);
+
+    transport_sent(transport, completion->res);
+    stream_unguard(&transport->stream);
+}
+
+/* -- Making and freeing -------------------------------------------------------------------------------------- */
+
+int transport_init(struct transport *transport, const struct transport_kind *kind, const struct stream_ops *ops,
+                   struct sluice_engine *engine, enum sluice_state state, const struct sluice_stream_events *events,
+                   void *user)
+{
+    int error = operation_init(&transport->receive, &engine->operations, complete_receive);
+
+    if (error)
+        return error;
+    error = operation_init(&transport->send, &engine->operations, complete_send);
+    if (error) {
+        operation_finish(&transport->receive, &engine->operations);
+        return error;
+    }
+    transport->kind = kind;
+    transport->read_fd = -1;
+    transport->write_fd = -1;
+    transport->starving.feed = feed;
+    link_init(&transport->starving.link);
+    stream_init(&transport->stream, ops, engine, state, events, user);
+    return 0;
+}
+
+void transport_destroy(struct sluice_stream *stream)
+{
+    struct transport *transport = transport_of(stream);
+
+    assert(transport->is_gone);
+    operation_finish(&transport->receive, &stream->engine->operations);
+    operation_finish(&transport->send, &stream->engine->operations);
+}

@@ -1,0 +1,54 @@
+/* Zero-copy sends: see zero_copy.h. */
+#include "engine/zero_copy.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct zero_copy {
+    struct operation operation;
+    struct transport *transport;
+    struct sluice_buffer *buffer; /* in the kernel's hands */
+};
+
+static void complete(struct operation *operation, const struct io_uring_cqe *completion)
+{
+    struct zero_copy *send = container_of(operation, struct zero_copy, operation);
+    struct sluice_stream *stream = &send->transport->stream;
+
+    if (completion->flags & IORING_CQE_F_NOTIF) {
+        if ((uint32_t)completion->res & IORING_NOTIF_USAGE_ZC_COPIED)
+            counter_add(&stream->engine->counters.zero_copy_copied, 1);
+    } else {
+        counter_add(&stream->engine->counters.zero_copy_sends, 1);
+        transport_sent(send->transport, completion->res);
+    }
+    /* Without F_MORE there is no notification to come, also after an error. */
+    if (operation->is_armed)
+        return;
+    operation_finish(operation, &stream->engine->operations);
+    sluice_buffer_drop(send->buffer);
+    stream_unguard(stream);
+    free(send);
+}
+
+bool zero_copy_send(struct transport *transport, const struct slice *slice, uint32_t flags)
+{
+    struct sluice_engine *engine = transport->stream.engine;
+    size_t len = slice->len < GATHER_BYTES ? slice->len : GATHER_BYTES;
+    struct zero_copy *send = malloc(sizeof *send);
+    struct io_uring_sqe *entry;
+
+    if (!send)
+        return false;
+    if (operation_init(&send->operation, &engine->operations, complete) < 0) {
+        free(send);
+        return false;
+    }
+    send->transport = transport;
+    send->buffer = slice->buffer;
+    sluice_buffer_hold(send->buffer);
+    entry = engine_get_entry(engine);
+    ring_prep_send(entry, transport->write_fd, slice->data, len, flags | RING_SEND_ZERO_COPY);
+    transport_arm_send(transport, &send->operation, entry, len);
+    return true;
+}

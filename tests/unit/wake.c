@@ -1,0 +1,96 @@
+/* Waking a ring that waits, or is about to. */
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include "tests/support/real_ring.h"
+
+Test(wake, hears_a_wake_from_before_it_first_entered, .timeout = 10)
+{
+    struct ring *ring = open_ring(plain);
+
+    ring->ops->wake(ring);
+    hear_wake(ring);
+    ring->ops->destroy(ring);
+}
+
+Test(wake, hears_every_wake_that_follows_the_last_one_heard, .timeout = 10)
+{
+    struct ring *ring = open_ring(plain);
+
+    for (int i = 0; i < 1000; i++) {
+        ring->ops->wake(ring);
+        hear_wake(ring);
+        cr_assert_leq(count_ready(ring), 1); /* wakes add up to one, at worst to two; they do not go on alone */
+    }
+    ring->ops->destroy(ring);
+}
+
+static void *wake_from_elsewhere(void *argument)
+{
+    struct ring *ring = argument;
+
+    ring->ops->wake(ring);
+    return NULL;
+}
+
+Test(wake, is_woken_by_another_thread, .timeout = 10)
+{
+    struct ring *ring = open_ring(plain);
+    pthread_t thread;
+
+    cr_assert_eq(pthread_create(&thread, NULL, wake_from_elsewhere, ring), 0);
+    hear_wake(ring);
+    pthread_join(thread, NULL);
+    ring->ops->destroy(ring);
+}
+
+static struct ring *ring_to_wake;
+
+static void wake_from_signal(int number)
+{
+    (void)number;
+    ring_to_wake->ops->wake(ring_to_wake);
+}
+
+Test(wake, is_woken_by_a_signal_handler, .timeout = 10)
+{
+    struct ring *ring = ring_to_wake = open_ring(plain);
+
+    signal(SIGUSR1, wake_from_signal);
+    raise(SIGUSR1);
+    hear_wake(ring);
+    ring->ops->destroy(ring);
+}
+
+Test(wake, hears_wakes_again_after_an_overflow_ended_the_poll, .timeout = 10)
+{
+    struct ring *ring = open_ring(plain);
+
+    for (uint64_t i = 0; i < COMPLETIONS + 1; i++) {
+        queue_nothing(ring, i);
+        enter(ring, 0, 0);
+    }
+    ring->ops->wake(ring);
+    enter(ring, 0, 0);
+    for (uint64_t i = 0; i < COMPLETIONS + 1; i++)
+        cr_assert_eq(wait_for_one(ring)->user_data, i);
+    for (int i = 0; i < 3; i++) {
+        hear_wake(ring);
+        ring->ops->wake(ring);
+    }
+    ring->ops->destroy(ring);
+}
+
+Test(wake, polls_readable_when_completions_wait, .timeout = 10)
+{
+    struct ring *ring = open_ring(plain);
+    struct pollfd poll_ring = {.fd = ring->fd, .events = POLLIN};
+
+    cr_assert_eq(poll(&poll_ring, 1, 0), 0);
+    ring->ops->wake(ring);
+    cr_assert_eq(poll(&poll_ring, 1, -1), 1);
+    hear_wake(ring);
+    ring->ops->destroy(ring);
+}

@@ -1,0 +1,280 @@
+/* The seam on the real kernel, through liburing. */
+#include "uring/linux.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "uring/buffers.h"
+#include "uring/enter.h"
+#include "uring/lookup.h"
+#include "uring/probe.h"
+#include "uring/setup.h"
+#include "uring/socket.h"
+
+enum {
+    CANCEL_ATTEMPTS = 16,
+    CANCEL_TIMEOUT_MS = 100,
+};
+
+static struct linux_ring *linux_ring(struct ring *ring)
+{
+    return (struct linux_ring *)ring;
+}
+
+/* -- Waking -------------------------------------------------------------------------------------------------- */
+
+static struct io_uring_sqe *linux_get_entry(struct ring *ring)
+{
+    struct io_uring_sqe *entry = io_uring_get_sqe(&linux_ring(ring)->uring);
+
+    if (entry)
+        memset(entry, 0, sizeof *entry); /* liburing leaves the last request in it */
+    return entry;
+}
+
+/* Queues the poll of wake_fd if it is not out. A wake from before is heard at once: the counter stays above zero. */
+static int hear_wakes(struct linux_ring *self)
+{
+    struct io_uring_sqe *entry;
+
+    if (self->hears_wakes)
+        return 0;
+    entry = linux_get_entry(&self->ring);
+    if (!entry) {
+        int result = enter_submit(self);
+
+        if (result < 0)
+            return result;
+        entry = linux_get_entry(&self->ring);
+    }
+    assert(entry); /* enter_submit() took all that were in the way */
+    io_uring_prep_poll_multishot(entry, self->wake_fd, POLLIN);
+    entry->user_data = RING_WAKE;
+    self->hears_wakes = true;
+    return 0;
+}
+
+static void linux_wake(struct ring *ring)
+{
+    const uint64_t one = 1;
+    int error = errno; /* we may be in a signal handler */
+    ssize_t written = write(linux_ring(ring)->wake_fd, &one, sizeof one);
+
+    (void)written; /* it fails only when the counter is full, after 2^64 wakes */
+    errno = error;
+}
+
+static void linux_woken(struct ring *ring, const struct io_uring_cqe *completion)
+{
+    assert(completion->user_data == RING_WAKE);
+    if (!(completion->flags & IORING_CQE_F_MORE))
+        linux_ring(ring)->hears_wakes = false;
+}
+
+/* -- The verbs ----------------------------------------------------------------------------------------------- */
+
+static int linux_enter(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
+{
+    struct linux_ring *self = linux_ring(ring);
+    int result = hear_wakes(self);
+
+    if (result < 0)
+        return result;
+    if (completions > ring->completion_entries)
+        completions = ring->completion_entries; /* more can never be there at once */
+    if (deadline_ns == 0 || io_uring_cq_ready(&self->uring) >= completions)
+        return enter_submit(self);
+    return enter_wait(self, completions, deadline_ns);
+}
+
+static uint32_t linux_peek(struct ring *ring, struct io_uring_cqe **completions, uint32_t max)
+{
+    struct io_uring *uring = &linux_ring(ring)->uring;
+    uint32_t ready = io_uring_cq_ready(uring);
+    uint32_t head = *uring->cq.khead; /* only we move it */
+    uint32_t count = ready < max ? ready : max;
+
+    for (uint32_t i = 0; i < count; i++)
+        completions[i] = &uring->cq.cqes[(head + i) & uring->cq.ring_mask];
+    return count;
+}
+
+static void linux_seen(struct ring *ring, uint32_t count)
+{
+    io_uring_cq_advance(&linux_ring(ring)->uring, count);
+}
+
+static int linux_add_buffers(struct ring *ring, struct buffers *buffers)
+{
+    struct io_uring_buf_reg registration = {
+        .ring_addr = (uint64_t)(uintptr_t)buffers->ring,
+        .ring_entries = buffers->count,
+        .bgid = buffers->group,
+    };
+
+    return io_uring_register_buf_ring(&linux_ring(ring)->uring, &registration, 0);
+}
+
+static void linux_remove_buffers(struct ring *ring, struct buffers *buffers)
+{
+    io_uring_unregister_buf_ring(&linux_ring(ring)->uring, buffers->group);
+}
+
+static uint64_t linux_now(struct ring *ring)
+{
+    (void)ring;
+    return linux_clock_ns();
+}
+
+static void linux_count_pipes(struct ring *ring, int change)
+{
+    struct linux_ring *self = linux_ring(ring);
+
+    assert(change == 1 || change == -1);
+    assert(change == 1 || self->pipes > 0);
+    self->pipes += (uint32_t)change;
+}
+
+static int linux_lookup(struct ring *ring, struct ring_lookup *lookup)
+{
+    return lookup_start(linux_ring(ring)->lookups, lookup);
+}
+
+/* -- Creation and end ---------------------------------------------------------------------------------------- */
+
+/* Ends what is in the kernel's hands, so that it neither holds sockets open nor reads our memory after us. */
+static void cancel_all(struct linux_ring *self)
+{
+    for (int attempt = 0; attempt < CANCEL_ATTEMPTS; attempt++) {
+        struct io_uring_sync_cancel_reg everything = {
+            .flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+            .timeout = {.tv_nsec = CANCEL_TIMEOUT_MS * 1000000},
+        };
+        int result = io_uring_register_sync_cancel(&self->uring, &everything);
+
+        enter_collect(self);
+        io_uring_cq_advance(&self->uring, io_uring_cq_ready(&self->uring));
+        if (result <= 0)
+            return; /* none was left, or the kernel has no such call (before 6.0) */
+    }
+}
+
+static void linux_destroy(struct ring *ring)
+{
+    struct linux_ring *self = linux_ring(ring);
+
+    cancel_all(self);
+    lookup_pool_destroy(self->lookups);
+    io_uring_queue_exit(&self->uring);
+    close(self->wake_fd);
+    free(self);
+}
+
+static const struct ring_ops linux_ops = {
+    .get_entry = linux_get_entry,
+    .enter = linux_enter,
+    .peek = linux_peek,
+    .seen = linux_seen,
+    .add_buffers = linux_add_buffers,
+    .remove_buffers = linux_remove_buffers,
+    .now = linux_now,
+    .wake = linux_wake,
+    .woken = linux_woken,
+    .open_socket = socket_open,
+    .listen = socket_listen,
+    .duplicate = socket_duplicate,
+    .adopt_socket = socket_adopt,
+    .shutdown_write = socket_shutdown_write,
+    .close = socket_close,
+    .unlink = socket_unlink,
+    .unacknowledged = socket_unacknowledged,
+    .local_address = socket_local_address,
+    .peer_address = socket_peer_address,
+    .classify = socket_classify,
+    .count_pipes = linux_count_pipes,
+    .lookup = linux_lookup,
+    .destroy = linux_destroy,
+};
+
+/* Finds out what the kernel can do and switches on what is wanted of it. */
+static int find_features(struct linux_ring *self, const struct ring_config *config)
+{
+    struct ring *ring = &self->ring;
+    int64_t probed = probe_run(&self->uring);
+    uint32_t tuned;
+
+    if (probed < 0)
+        return (int)probed;
+    tuned = setup_tune(&self->uring, config);
+    ring->kernel_features = (uint32_t)probed | setup_offered(&self->uring) | RING_INLINE_SEND;
+    ring->features = (((uint32_t)probed | RING_INLINE_SEND) & ~config->disabled) | setup_granted(&self->uring) | tuned;
+    self->enter_flags = IORING_ENTER_GETEVENTS;
+    if (tuned & RING_REGISTERED_RING)
+        self->enter_flags |= IORING_ENTER_REGISTERED_RING;
+    if (tuned & RING_NO_IOWAIT)
+        self->enter_flags |= IORING_ENTER_NO_IOWAIT;
+    return 0;
+}
+
+/* So that the first enter() hears a wake from before it, the poll of wake_fd goes out now. */
+static int open_wake(struct linux_ring *self)
+{
+    int result;
+
+    self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->wake_fd < 0)
+        return -errno;
+    result = hear_wakes(self);
+    if (result == 0)
+        result = enter_submit(self);
+    if (result < 0)
+        close(self->wake_fd);
+    return result;
+}
+
+/* On a ring that is open. Undoes its own part when it fails. */
+static int equip(struct linux_ring *self, const struct ring_config *config)
+{
+    int result;
+
+    self->ring.ops = &linux_ops;
+    self->ring.fd = self->uring.ring_fd;
+    self->ring.entries = self->uring.sq.ring_entries;
+    self->ring.completion_entries = self->uring.cq.ring_entries;
+    self->busy_poll_ns = config->busy_poll_ns;
+    result = find_features(self, config);
+    if (result < 0)
+        return result;
+    self->lookups = lookup_pool_create();
+    if (!self->lookups)
+        return -ENOMEM;
+    result = open_wake(self);
+    if (result < 0)
+        lookup_pool_destroy(self->lookups);
+    return result;
+}
+
+int ring_open_linux(const struct ring_config *config, struct ring **ring)
+{
+    struct linux_ring *self = calloc(1, sizeof *self);
+    int result;
+
+    if (!self)
+        return -ENOMEM;
+    result = setup_open(&self->uring, config);
+    if (result < 0)
+        goto free_self;
+    result = equip(self, config);
+    if (result < 0)
+        goto exit_queue;
+    *ring = &self->ring;
+    return 0;
+
+exit_queue:
+    io_uring_queue_exit(&self->uring);
+free_self:
+    free(self);
+    return result;
+}

@@ -1,0 +1,250 @@
+/* Trials of what a fresh ring can do, each made for real, on sockets of their own. (Why a ring is refused: refusal.c.) */
+#include "uring/probe.h"
+
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "uring/ring.h"
+
+enum {
+    TRIAL_GROUP = 0,
+    TRIAL_BUFFERS = 2,
+    TRIAL_BUFFER_SIZE = 16,
+    ANSWERS_MAX = 8,         /* no trial hears more of one request */
+    SIGNALS_MAX = 8,         /* that may disturb us while we wait */
+    PATIENCE_NS = 100000000, /* a trial takes microseconds; longer means that it failed */
+};
+
+static const uint8_t opcodes_required[] = {
+    IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_SEND,         IORING_OP_SENDMSG,
+    IORING_OP_RECV,     IORING_OP_READ,   IORING_OP_WRITEV,  IORING_OP_ASYNC_CANCEL,
+};
+
+/* Shared with the kernel, so it begins a page. */
+struct trial_memory {
+    struct io_uring_buf ring[TRIAL_BUFFERS];
+    uint8_t data[TRIAL_BUFFERS][TRIAL_BUFFER_SIZE];
+};
+
+struct trial {
+    struct io_uring *uring;
+    struct trial_memory *memory;
+    int sockets[2];
+    bool is_busy; /* True exactly while a request may have completions to come. */
+};
+
+/* -- One request at a time ----------------------------------------------------------------------------------- */
+
+static struct io_uring_sqe *begin_request(struct trial *trial)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(trial->uring);
+
+    assert(!trial->is_busy);
+    assert(sqe); /* the ring is fresh */
+    memset(sqe, 0, sizeof *sqe);
+    trial->is_busy = true;
+    return sqe;
+}
+
+/* Submits and waits for a completion. False if none came in time. */
+static bool wait_for_completion(struct io_uring *uring, struct io_uring_cqe **cqe)
+{
+    struct __kernel_timespec patience = {.tv_nsec = PATIENCE_NS};
+    int result = 0;
+
+    *cqe = NULL;
+    for (int i = 0; i < SIGNALS_MAX && !*cqe && result != -ETIME; i++)
+        result = io_uring_submit_and_wait_timeout(uring, cqe, 1, &patience, NULL);
+    return *cqe;
+}
+
+static bool get_answer(struct trial *trial, struct io_uring_cqe *answer)
+{
+    struct io_uring_cqe *cqe;
+
+    if (!wait_for_completion(trial->uring, &cqe))
+        return false;
+    memcpy(answer, cqe, sizeof *answer);
+    io_uring_cqe_seen(trial->uring, cqe);
+    trial->is_busy = answer->flags & IORING_CQE_F_MORE;
+    return true;
+}
+
+/* Cancels the request if it goes on, and hears the rest of it. */
+static int end_request(struct trial *trial)
+{
+    struct io_uring_sync_cancel_reg everything = {
+        .flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+        .timeout = {.tv_nsec = PATIENCE_NS},
+    };
+    struct io_uring_cqe ignored;
+
+    if (trial->is_busy && io_uring_register_sync_cancel(trial->uring, &everything) == -EINVAL)
+        return -EOPNOTSUPP; /* Linux 6.0 */
+    for (int i = 0; i < ANSWERS_MAX && trial->is_busy; i++)
+        get_answer(trial, &ignored);
+    return trial->is_busy ? -EOPNOTSUPP : 0; /* such a kernel is of no use */
+}
+
+/* -- The trials ---------------------------------------------------------------------------------------------- */
+
+static int check_opcodes(struct io_uring *uring)
+{
+    union {
+        struct io_uring_probe probe;
+        uint8_t room[sizeof(struct io_uring_probe) + UINT8_MAX * sizeof(struct io_uring_probe_op)];
+    } answer;
+    int result;
+
+    memset(&answer, 0, sizeof answer);
+    result = io_uring_register_probe(uring, &answer.probe, UINT8_MAX);
+    if (result < 0)
+        return result;
+    for (size_t i = 0; i < sizeof opcodes_required; i++)
+        if (!io_uring_opcode_supported(&answer.probe, opcodes_required[i]))
+            return -EOPNOTSUPP;
+    return 0;
+}
+
+static bool try_multishot_receive(struct trial *trial)
+{
+    struct io_uring_cqe answer;
+
+    if (send(trial->sockets[1], "x", 1, MSG_NOSIGNAL) != 1)
+        return false;
+    ring_prep_receive(begin_request(trial), trial->sockets[0], TRIAL_GROUP, true, false);
+    return get_answer(trial, &answer) && answer.res == 1 && (answer.flags & IORING_CQE_F_BUFFER) &&
+           (answer.flags & IORING_CQE_F_MORE);
+}
+
+/* On these sockets it cannot succeed, but a kernel that knows the request and its flag says so in another way. */
+static bool try_zero_copy(struct trial *trial)
+{
+    struct io_uring_cqe answer;
+
+    ring_prep_send(begin_request(trial), trial->sockets[0], "x", 1, RING_SEND_ZERO_COPY);
+    return get_answer(trial, &answer) && answer.res != -EINVAL;
+}
+
+static bool connect_to(int client, int listener)
+{
+    struct ring_address address = {.len = sizeof address.storage};
+
+    return getsockname(listener, &address.any, &address.len) == 0 && connect(client, &address.any, address.len) == 0;
+}
+
+static bool accept_again_and_again(struct trial *trial, int listener, int client)
+{
+    struct io_uring_cqe answer;
+
+    if (!connect_to(client, listener))
+        return false;
+    ring_prep_accept(begin_request(trial), listener, true);
+    if (!get_answer(trial, &answer) || answer.res < 0)
+        return false;
+    close(answer.res);
+    return answer.flags & IORING_CQE_F_MORE;
+}
+
+/* A Unix socket that is bound to no name gets an abstract one from the kernel. */
+static bool try_multishot_accept(struct trial *trial)
+{
+    const struct sockaddr unnamed = {.sa_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool is_offered = false;
+
+    if (listener >= 0 && client >= 0 && bind(listener, &unnamed, sizeof unnamed.sa_family) == 0 &&
+        listen(listener, 1) == 0)
+        is_offered = accept_again_and_again(trial, listener, client);
+    if (client >= 0)
+        close(client);
+    if (listener >= 0)
+        close(listener);
+    return is_offered;
+}
+
+static const struct {
+    bool (*is_offered)(struct trial *trial);
+    uint32_t feature;
+} trials[] = {
+    {try_multishot_receive, RING_MULTISHOT_RECEIVE},
+    {try_multishot_accept, RING_MULTISHOT_ACCEPT},
+    {try_zero_copy, RING_ZERO_COPY},
+};
+
+static int64_t run_trials(struct trial *trial)
+{
+    int64_t features = 0;
+
+    for (size_t i = 0; i < sizeof trials / sizeof *trials; i++) {
+        int result;
+
+        if (trials[i].is_offered(trial))
+            features |= trials[i].feature;
+        result = end_request(trial);
+        if (result < 0)
+            return result;
+    }
+    return features;
+}
+
+/* -- What they need ------------------------------------------------------------------------------------------ */
+
+static void fill_buffers(struct trial_memory *memory)
+{
+    struct io_uring_buf_ring *ring = (struct io_uring_buf_ring *)memory->ring;
+
+    for (int id = 0; id < TRIAL_BUFFERS; id++)
+        io_uring_buf_ring_add(ring, memory->data[id], TRIAL_BUFFER_SIZE, (uint16_t)id,
+                              io_uring_buf_ring_mask(TRIAL_BUFFERS), id);
+    io_uring_buf_ring_advance(ring, TRIAL_BUFFERS);
+}
+
+/* Buffer rings are the youngest thing that the engine cannot do without. */
+static int64_t run_with_buffers(struct trial *trial)
+{
+    struct io_uring_buf_reg registration = {
+        .ring_addr = (uint64_t)(uintptr_t)trial->memory->ring,
+        .ring_entries = TRIAL_BUFFERS,
+        .bgid = TRIAL_GROUP,
+    };
+    int64_t result = io_uring_register_buf_ring(trial->uring, &registration, 0);
+
+    if (result < 0)
+        return result == -EINVAL ? -EOPNOTSUPP : result;
+    fill_buffers(trial->memory);
+    result = run_trials(trial);
+    io_uring_unregister_buf_ring(trial->uring, TRIAL_GROUP);
+    return result;
+}
+
+static int64_t run_with_memory(struct trial *trial)
+{
+    void *memory = mmap(NULL, sizeof *trial->memory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int64_t result;
+
+    if (memory == MAP_FAILED)
+        return -ENOMEM;
+    trial->memory = memory;
+    result = run_with_buffers(trial);
+    munmap(memory, sizeof *trial->memory);
+    return result;
+}
+
+int64_t probe_run(struct io_uring *uring)
+{
+    struct trial trial = {.uring = uring};
+    int64_t result = check_opcodes(uring);
+
+    if (result < 0)
+        return result;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, trial.sockets) < 0)
+        return -errno;
+    result = run_with_memory(&trial);
+    close(trial.sockets[0]);
+    close(trial.sockets[1]);
+    return result;
+}

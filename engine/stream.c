@@ -7,21 +7,12 @@
 #include <string.h>
 
 #include "engine/address.h"
-
-enum {
-    SHARE_MINIMUM = 256,  /* a shorter view costs less to copy than to share */
-    PASS_MAX = 64 * 1024, /* bytes that a layer moves down at a time */
-};
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
+#include "engine/recv_queue.h"
+#include "engine/send_queue.h"
 
 /* -- Making and freeing -------------------------------------------------------------------------------------- */
 
 static void run_work(struct task *task);
-static void run_flush(struct task *task);
 static void run_timer(struct sluice_timer *timer);
 static void run_abort_post(struct sluice_post *post);
 
@@ -52,7 +43,7 @@ void stream_init(struct sluice_stream *stream, const struct stream_ops *ops, str
         .is_ready = state == SLUICE_OPEN,
         .holders = 1,
         .work.run = run_work,
-        .flush.run = run_flush,
+        .flush.run = send_queue_run,
         .timer.fire = run_timer,
         .abort_post.run = run_abort_post,
         .idle_timeout_ns = engine->options.idle_timeout_ns,
@@ -185,8 +176,7 @@ void stream_break(struct sluice_stream *stream, int error, enum sluice_side side
     stream->is_broken = true;
 }
 
-/* Our direction has ended, and the peer's has or does not matter any more: what remains is the transport's part. */
-static void wind_down(struct sluice_stream *stream)
+void stream_wind_down(struct sluice_stream *stream)
 {
     bool is_over = stream->state == SLUICE_CLOSING || stream->has_told_end;
 
@@ -209,288 +199,13 @@ void stream_closed(struct sluice_stream *stream)
     stop_writing(stream);
     stop_reading(stream);
     timers_stop(&engine->timers, &stream->timer);
-    stream->lost += stream->unsent.len;
-    counter_subtract(&engine->counters.queued_bytes, stream->unsent.len);
-    bytes_clear(&stream->unsent, &engine->pool);
+    send_queue_drop(stream);
     stream->state = SLUICE_CLOSED;
     counter_subtract(&engine->counters.streams, 1);
     stream_schedule_work(stream);
 }
 
-/* -- The guarded flusher ------------------------------------------------------------------------------------- */
-
-/* The queue is empty. If our direction is to end, it ends here; unless another thread aborted meanwhile. */
-static void end_our_direction(struct sluice_stream *stream)
-{
-    uint8_t closing = SLUICE_WRITE_CLOSING;
-
-    if (!atomic_compare_exchange_strong(&stream->write_status, &closing, SLUICE_WRITE_CLOSED))
-        return;
-    stream->is_finished = true;
-    stream->ops->finish(stream);
-}
-
-/*
- * Moves the queue down. The order of the questions matters: whoever is below may be unable to take a byte; an empty
- * queue may be the end of our direction; and only then, as late as possible, the write status decides. CLOSED submits
- * nothing: what is queued is released and counted in stream_closed(). CLOSING still flushes what was accepted.
- */
-static void pump(struct sluice_stream *stream)
-{
-    if (stream->is_finished) {
-        wind_down(stream);
-        return;
-    }
-    if (!stream->is_ready || stream->ops->is_blocked(stream))
-        return;
-    if (bytes_is_empty(&stream->unsent)) {
-        end_our_direction(stream);
-        wind_down(stream);
-        return;
-    }
-    if (stream_write_status(stream) == SLUICE_WRITE_CLOSED)
-        return;
-    stream->ops->flush(stream);
-}
-
-static void tell_drain(struct sluice_stream *stream)
-{
-    if (!stream->owes_drain || stream->unsent.len > stream->low_mark)
-        return;
-    stream->owes_drain = false;
-    if (stream_write_status(stream) == SLUICE_WRITABLE && stream->events && stream->events->on_drain)
-        stream->events->on_drain(stream, stream->user);
-}
-
-static void run_flush(struct task *task)
-{
-    struct sluice_stream *stream = container_of(task, struct sluice_stream, flush);
-
-    if (stream->state != SLUICE_CLOSED && !stream->is_aborted) {
-        pump(stream);
-        tell_drain(stream);
-    }
-    stream_unguard(stream);
-}
-
-/* The queue has become `len` bytes shorter: whatever waited for that comes next. */
-static void left_queue(struct sluice_stream *stream, size_t len)
-{
-    counter_subtract(&stream->engine->counters.queued_bytes, len);
-    stream->active_at = stream->engine->now;
-    if (!bytes_is_empty(&stream->unsent) || stream->owes_drain || stream_write_status(stream) != SLUICE_WRITABLE)
-        stream_schedule_flush(stream);
-}
-
-void stream_sent(struct sluice_stream *stream, size_t len)
-{
-    bytes_consume(&stream->unsent, &stream->engine->pool, len);
-    left_queue(stream, len);
-}
-
-/* -- Sending ------------------------------------------------------------------------------------------------- */
-
-static int may_send(const struct sluice_stream *stream, size_t len)
-{
-    const struct sluice_engine *engine = stream->engine;
-    uint64_t queued = atomic_load_explicit(&engine->counters.queued_bytes, memory_order_relaxed);
-
-    if (stream_write_status(stream) != SLUICE_WRITABLE)
-        return -EPIPE;
-    if (len > stream->message_max)
-        return -EMSGSIZE;
-    if (len > stream->send_limit || stream->unsent.len > stream->send_limit - len)
-        return -ENOBUFS;
-    if (len > engine->options.memory_budget || queued > engine->options.memory_budget - len)
-        return -ENOBUFS;
-    return 0;
-}
-
-/* `len` bytes more are in the queue, prefix included. */
-static int accepted(struct sluice_stream *stream, size_t len)
-{
-    counter_add(&stream->engine->counters.queued_bytes, len);
-    stream_schedule_flush(stream);
-    if (stream->unsent.len < stream->high_mark)
-        return SLUICE_ROOM;
-    stream->owes_drain = true;
-    return SLUICE_FULL;
-}
-
-/*
- * Puts a message into the queue: its prefix, then either copies of the pieces or the view itself. All or nothing.
- * Returns the bytes that were added, or -ENOMEM.
- */
-static ssize_t append_message(struct sluice_stream *stream, const struct iovec *pieces, size_t count, size_t len,
-                              const struct sluice_view *view)
-{
-    struct pool *pool = &stream->engine->pool;
-    size_t before = stream->unsent.len;
-    uint8_t prefix[STREAM_PREFIX_MAX];
-    struct iovec head = {.iov_base = prefix, .iov_len = stream->ops->prefix(stream, len, prefix)};
-    int error = 0;
-
-    if (head.iov_len > 0)
-        error = bytes_append_copy(&stream->unsent, pool, &head, 1);
-    if (!error && len > 0)
-        error = view ? bytes_append_view(&stream->unsent, pool, view)
-                     : bytes_append_copy(&stream->unsent, pool, pieces, count);
-    if (error) {
-        bytes_truncate(&stream->unsent, pool, before);
-        return error;
-    }
-    return (ssize_t)(stream->unsent.len - before);
-}
-
-int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
-{
-    size_t len = 0;
-    ssize_t added;
-    int refusal;
-
-    assert(engine_is_mine(stream->engine));
-    for (size_t i = 0; i < count; i++)
-        len += pieces[i].iov_len;
-    refusal = may_send(stream, len);
-    if (refusal)
-        return refusal;
-    added = append_message(stream, pieces, count, len, NULL);
-    return added < 0 ? (int)added : accepted(stream, (size_t)added);
-}
-
-int sluice_stream_send(struct sluice_stream *stream, const void *data, size_t len)
-{
-    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
-
-    return sluice_stream_send_vector(stream, &piece, 1);
-}
-
-int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_view *view)
-{
-    ssize_t added;
-    int refusal;
-
-    if (view->len < SHARE_MINIMUM || buffer_is_passing(view->buffer))
-        return sluice_stream_send(stream, view->data, view->len);
-    assert(engine_is_mine(stream->engine));
-    refusal = may_send(stream, view->len);
-    if (refusal)
-        return refusal;
-    added = append_message(stream, NULL, 0, view->len, view);
-    return added < 0 ? (int)added : accepted(stream, (size_t)added);
-}
-
-/*
- * What is passed was accepted and counted above, so the limits of `lower` do not refuse it; its marks decide, because
- * the layer above passes nothing while `lower` owes a drain. So its queue stays below its high mark plus PASS_MAX.
- */
-int stream_pass_down(struct sluice_stream *stream, struct sluice_stream *lower)
-{
-    struct pool *pool = &stream->engine->pool;
-    size_t len = smaller(stream->unsent.len, smaller(lower->message_max, PASS_MAX));
-    uint8_t prefix[STREAM_PREFIX_MAX];
-    struct iovec head = {.iov_base = prefix, .iov_len = lower->ops->prefix(lower, len, prefix)};
-    size_t before = lower->unsent.len;
-    int error = 0;
-
-    if (head.iov_len > 0)
-        error = bytes_append_copy(&lower->unsent, pool, &head, 1);
-    if (!error)
-        error = bytes_move(&stream->unsent, &lower->unsent, pool, len);
-    if (error) {
-        bytes_truncate(&lower->unsent, pool, before);
-        return error;
-    }
-    accepted(lower, len + head.iov_len);
-    left_queue(stream, len);
-    return 0;
-}
-
-int sluice_stream_set_send_limits(struct sluice_stream *stream, size_t low_mark, size_t high_mark, size_t limit)
-{
-    assert(engine_is_mine(stream->engine));
-    if (low_mark >= high_mark || high_mark > limit)
-        return -EINVAL;
-    stream->low_mark = low_mark;
-    stream->high_mark = high_mark;
-    stream->send_limit = limit;
-    /* A new low mark may be reached already. */
-    if (stream->owes_drain)
-        stream_schedule_flush(stream);
-    return 0;
-}
-
-size_t sluice_stream_queued(const struct sluice_stream *stream)
-{
-    return stream->unsent.len;
-}
-
 /* -- From other threads -------------------------------------------------------------------------------------- */
-
-/* Bytes on their way from another thread. */
-struct posted_send {
-    struct sluice_post post;
-    struct sluice_stream *stream;
-    size_t len;
-    uint8_t data[];
-};
-
-/* Reserves `len` of what may be under way. Fails once the last count was taken: then nothing may come any more. */
-static int reserve_posted(struct sluice_stream *stream, size_t len)
-{
-    uint64_t posted = atomic_load(&stream->posted);
-
-    do {
-        if (posted & STREAM_POSTS_CLOSED)
-            return -EPIPE;
-        if (len > stream->send_limit || posted > stream->send_limit - len)
-            return -ENOBUFS;
-    } while (!atomic_compare_exchange_weak(&stream->posted, &posted, posted + len));
-    return 0;
-}
-
-static void run_posted_send(struct sluice_post *post)
-{
-    struct posted_send *send = container_of(post, struct posted_send, post);
-    struct sluice_stream *stream = send->stream;
-    struct iovec piece = {.iov_base = send->data, .iov_len = send->len};
-    bool was_counted = atomic_fetch_sub(&stream->posted, send->len) & STREAM_POSTS_CLOSED;
-    ssize_t added = -EPIPE;
-
-    /* Accepted when it was posted: no limit applies any more. */
-    if (stream_write_status(stream) == SLUICE_WRITABLE)
-        added = append_message(stream, &piece, 1, send->len, NULL);
-    if (added >= 0)
-        accepted(stream, (size_t)added);
-    else if (!was_counted)
-        stream->lost += send->len;
-    sluice_stream_release(stream);
-    free(send);
-}
-
-int sluice_stream_post_send(struct sluice_stream *stream, const void *data, size_t len)
-{
-    struct posted_send *send;
-    int error;
-
-    if (stream_write_status(stream) != SLUICE_WRITABLE)
-        return -EPIPE;
-    if (len > stream->message_max)
-        return -EMSGSIZE;
-    send = malloc(sizeof *send + len);
-    if (!send)
-        return -ENOMEM;
-    error = reserve_posted(stream, len);
-    if (error) {
-        free(send);
-        return error;
-    }
-    *send = (struct posted_send){.post.run = run_posted_send, .stream = stream, .len = len};
-    memcpy(send->data, data, len);
-    sluice_stream_hold(stream);
-    sluice_engine_post(stream->engine, &send->post);
-    return 0;
-}
 
 static void run_abort_post(struct sluice_post *post)
 {
@@ -524,92 +239,6 @@ void sluice_stream_abort(struct sluice_stream *stream, int error)
         abort_from_afar(stream, error);
 }
 
-/* -- Receiving ----------------------------------------------------------------------------------------------- */
-
-bool stream_wants_data(const struct sluice_stream *stream)
-{
-    if (stream->state == SLUICE_CLOSING || stream->state == SLUICE_CLOSED)
-        return !stream->is_aborted && stream->state != SLUICE_CLOSED;
-    return stream->read_status == SLUICE_READABLE && stream->events && stream->events->on_data;
-}
-
-/* Bytes may be told right now, if nothing stands before them. */
-static bool may_tell_data(const struct sluice_stream *stream)
-{
-    return stream->state == SLUICE_OPEN && !stream->owes_open && stream->read_status == SLUICE_READABLE &&
-           stream->events && stream->events->on_data;
-}
-
-/* Held bytes that nobody takes for now must not keep shared buffers from everybody else. */
-static void hold_privately(struct sluice_stream *stream)
-{
-    uint32_t copied = bytes_copy_out(&stream->held, &stream->engine->pool, buffer_is_lease);
-
-    counter_add(&stream->engine->counters.views_copied, copied);
-}
-
-void stream_hold(struct sluice_stream *stream, const struct sluice_view *view)
-{
-    stream->active_at = stream->engine->now;
-    if (stream->read_status == SLUICE_READ_CLOSED)
-        return;
-    if (bytes_append_view(&stream->held, &stream->engine->pool, view) < 0) {
-        stream_fail(stream, -ENOMEM, SLUICE_LOCAL);
-        return;
-    }
-    if (!may_tell_data(stream)) {
-        hold_privately(stream);
-        if (stream->held.len > stream->engine->options.receive_limit) {
-            stream_fail(stream, -ENOBUFS, SLUICE_LOCAL);
-            return;
-        }
-    }
-    stream_schedule_work(stream);
-}
-
-void stream_receive(struct sluice_stream *stream, const struct sluice_view *view)
-{
-    struct sluice_view copy;
-
-    if (stream->read_status == SLUICE_READ_CLOSED) {
-        stream->active_at = stream->engine->now;
-        return;
-    }
-    if (may_tell_data(stream) && bytes_is_empty(&stream->held)) {
-        stream->active_at = stream->engine->now;
-        stream->events->on_data(stream, view, stream->user);
-    } else if (!buffer_is_passing(view->buffer)) {
-        stream_hold(stream, view);
-    } else if (sluice_view_keep(stream, view, &copy) < 0) {
-        stream_fail(stream, -ENOMEM, SLUICE_LOCAL);
-    } else {
-        stream_hold(stream, &copy);
-        sluice_buffer_drop(copy.buffer);
-    }
-}
-
-int sluice_view_keep(struct sluice_stream *stream, const struct sluice_view *view, struct sluice_view *kept)
-{
-    struct sluice_engine *engine = stream->engine;
-    struct block *block;
-
-    assert(engine_is_mine(engine));
-    if (!buffer_is_passing(view->buffer) &&
-        !(buffer_is_lease(view->buffer) && leases_are_scarce(&engine->leases))) {
-        sluice_buffer_hold(view->buffer);
-        *kept = *view;
-        return 0;
-    }
-    block = pool_take_block(&engine->pool, view->len, true);
-    if (!block)
-        return -ENOMEM;
-    memcpy(block->data, view->data, view->len);
-    block->used = view->len;
-    *kept = (struct sluice_view){.data = block->data, .len = view->len, .buffer = &block->buffer};
-    counter_add(&engine->counters.views_copied, 1);
-    return 0;
-}
-
 void stream_end(struct sluice_stream *stream)
 {
     stream->has_ended = true;
@@ -617,31 +246,6 @@ void stream_end(struct sluice_stream *stream)
         stream_fail_after_data(stream, stream->error, (enum sluice_side)stream->side);
     else
         stream_schedule_work(stream);
-}
-
-int sluice_stream_pause(struct sluice_stream *stream)
-{
-    assert(engine_is_mine(stream->engine));
-    if (stream->read_status == SLUICE_READ_CLOSED)
-        return -EPIPE;
-    if (stream->read_status == SLUICE_READABLE) {
-        stream->read_status = SLUICE_READ_PAUSED;
-        stream->ops->update_receive(stream);
-    }
-    return 0;
-}
-
-int sluice_stream_resume(struct sluice_stream *stream)
-{
-    assert(engine_is_mine(stream->engine));
-    if (stream->read_status == SLUICE_READ_CLOSED)
-        return -EPIPE;
-    if (stream->read_status == SLUICE_READ_PAUSED) {
-        stream->read_status = SLUICE_READABLE;
-        stream->ops->update_receive(stream);
-        stream_schedule_work(stream);
-    }
-    return 0;
 }
 
 void sluice_stream_set_events(struct sluice_stream *stream, const struct sluice_stream_events *events, void *user)
@@ -666,23 +270,6 @@ static void tell_open(struct sluice_stream *stream)
         stream->events->on_open(stream, stream->user);
 }
 
-static void tell_data(struct sluice_stream *stream)
-{
-    for (int count = 0; !bytes_is_empty(&stream->held) && may_tell_data(stream); count++) {
-        struct sluice_view view;
-
-        if (count == STREAM_VIEWS_PER_TASK) {
-            stream_schedule_work(stream);
-            return;
-        }
-        view = bytes_take_first(&stream->held, &stream->engine->pool);
-        stream->events->on_data(stream, &view, stream->user);
-        sluice_buffer_drop(view.buffer);
-    }
-    if (!bytes_is_empty(&stream->held))
-        hold_privately(stream);
-}
-
 static void tell_end(struct sluice_stream *stream)
 {
     if (!stream->has_ended || stream->has_told_end || stream->state != SLUICE_OPEN || stream->owes_open)
@@ -693,7 +280,7 @@ static void tell_end(struct sluice_stream *stream)
     stream->read_status = SLUICE_READ_CLOSED;
     if (stream->events->on_end)
         stream->events->on_end(stream, stream->user);
-    wind_down(stream);
+    stream_wind_down(stream);
 }
 
 static void fail_after_data(struct sluice_stream *stream)
@@ -709,8 +296,7 @@ static void tell_close(struct sluice_stream *stream)
     if (stream->state != SLUICE_CLOSED || stream->has_told_close)
         return;
     stream->has_told_close = true;
-    /* From here on a post is refused; what was posted and has not arrived is counted here, and nowhere else. */
-    why.unsent = stream->lost + (atomic_fetch_or(&stream->posted, STREAM_POSTS_CLOSED) & ~STREAM_POSTS_CLOSED);
+    why.unsent = stream->lost + send_queue_close_posts(stream);
     why.error = stream->error;
     why.side = (enum sluice_side)stream->side;
     if (stream->events && stream->events->on_close)
@@ -723,7 +309,7 @@ static void run_work(struct task *task)
     struct sluice_stream *stream = container_of(task, struct sluice_stream, work);
 
     tell_open(stream);
-    tell_data(stream);
+    recv_queue_tell(stream);
     tell_end(stream);
     fail_after_data(stream);
     tell_close(stream);

@@ -128,6 +128,9 @@ void stream_unguard(struct sluice_stream *stream);
 void stream_schedule_work(struct sluice_stream *stream);
 void stream_schedule_flush(struct sluice_stream *stream);
 
+/* If our direction has ended, and the peer's has or does not matter any more: the rest is the transport's part. */
+void stream_wind_down(struct sluice_stream *stream);
+
 /* -- What a transport asks ----------------------------------------------------------------------------------- */
 
 static inline enum sluice_write_status stream_write_status(const struct sluice_stream *stream)

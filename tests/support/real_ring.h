@@ -3,6 +3,9 @@
 #define SUPPORT_REAL_RING_H
 
 #include <stdint.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
 
 #include "uring/ring.h"
 
@@ -14,29 +17,86 @@ enum {
 static const uint64_t never = UINT64_MAX;
 
 /* As small as the enum says, with everything that the kernel offers. */
-extern const struct ring_config plain;
+static const struct ring_config plain = {.entries = ENTRIES, .completion_entries = COMPLETIONS, .sqpoll_cpu = -1};
 
-struct ring *open_ring(struct ring_config config);
+static inline struct ring *open_ring(struct ring_config config)
+{
+    struct ring *ring;
+    int result = ring_open_linux(&config, &ring);
 
-void open_sockets(int sockets[2]);
+    cr_assert_eq(result, 0, "%s", strerror(-result));
+    return ring;
+}
 
-struct io_uring_sqe *get_entry(struct ring *ring, uint64_t user_data);
+static inline void open_sockets(int sockets[2])
+{
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+}
+
+static inline struct io_uring_sqe *get_entry(struct ring *ring, uint64_t user_data)
+{
+    struct io_uring_sqe *entry = ring->ops->get_entry(ring);
+
+    cr_assert(entry);
+    entry->user_data = user_data;
+    return entry;
+}
 
 /* A request that is done at once. */
-void queue_nothing(struct ring *ring, uint64_t user_data);
+static inline void queue_nothing(struct ring *ring, uint64_t user_data)
+{
+    ring_prep(get_entry(ring, user_data), IORING_OP_NOP, -1, NULL, 0);
+}
 
-void enter(struct ring *ring, uint32_t completions, uint64_t deadline_ns);
+static inline void enter(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
+{
+    int result = ring->ops->enter(ring, completions, deadline_ns);
+
+    cr_assert_eq(result, 0, "%s", strerror(-result));
+}
 
 /* The oldest completion, which must be there. Good until the next is taken. */
-const struct io_uring_cqe *take(struct ring *ring);
-const struct io_uring_cqe *wait_for_one(struct ring *ring);
+static inline const struct io_uring_cqe *take(struct ring *ring)
+{
+    static struct io_uring_cqe taken;
+    struct io_uring_cqe *completion;
 
-uint32_t count_ready(struct ring *ring);
+    cr_assert_eq(ring->ops->peek(ring, &completion, 1), 1);
+    memcpy(&taken, completion, sizeof taken);
+    ring->ops->seen(ring, 1);
+    return &taken;
+}
+
+static inline const struct io_uring_cqe *wait_for_one(struct ring *ring)
+{
+    enter(ring, 1, never);
+    return take(ring);
+}
+
+static inline uint32_t count_ready(struct ring *ring)
+{
+    struct io_uring_cqe *completions[4 * COMPLETIONS];
+
+    return ring->ops->peek(ring, completions, 4 * COMPLETIONS);
+}
 
 /* Waits for a wake, and makes sure that the next one is heard. */
-void hear_wake(struct ring *ring);
+static inline void hear_wake(struct ring *ring)
+{
+    const struct io_uring_cqe *completion = wait_for_one(ring);
+
+    cr_assert_eq(completion->user_data, RING_WAKE);
+    cr_assert_geq(completion->res, 0);
+    ring->ops->woken(ring, completion);
+}
 
 /* The lowest descriptor that is free. */
-int next_descriptor(void);
+static inline int next_descriptor(void)
+{
+    int fd = dup(STDERR_FILENO);
+
+    close(fd);
+    return fd;
+}
 
 #endif

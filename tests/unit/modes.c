@@ -11,7 +11,7 @@ enum {
 
 static void arm_receive(struct ring *ring, int fd, uint64_t user_data)
 {
-    ring_prep_receive(get_entry(ring, user_data), fd, GROUP, true, true);
+    ring_prep_receive(get_entry(ring, user_data), fd, GROUP, ring->features & RING_MULTISHOT_RECEIVE, true);
 }
 
 /* Bytes arrive at both ends in turn; each is answered with its successor. */
@@ -53,7 +53,7 @@ static void play_in(struct ring_config config)
     ring->ops->destroy(ring);
 }
 
-Test(modes, works_without_any_one_feature, .timeout = 20)
+Test(modes, work_without_any_one_feature, .timeout = 20)
 {
     for (uint32_t feature = 1; feature <= RING_NO_IOWAIT; feature *= 2) {
         struct ring_config config = plain;
@@ -63,7 +63,7 @@ Test(modes, works_without_any_one_feature, .timeout = 20)
     }
 }
 
-Test(modes, works_without_all_of_them, .timeout = 10)
+Test(modes, work_without_all_of_them, .timeout = 10)
 {
     struct ring_config config = plain;
 
@@ -71,7 +71,7 @@ Test(modes, works_without_all_of_them, .timeout = 10)
     play_in(config);
 }
 
-Test(modes, works_when_it_looks_before_it_sleeps, .timeout = 10)
+Test(modes, work_with_busy_polling, .timeout = 10)
 {
     struct ring_config config = plain;
 
@@ -79,7 +79,7 @@ Test(modes, works_when_it_looks_before_it_sleeps, .timeout = 10)
     play_in(config);
 }
 
-Test(modes, works_with_a_thread_of_the_kernel, .timeout = 20)
+Test(modes, work_with_a_thread_of_the_kernel, .timeout = 20)
 {
     struct ring_config config = plain;
 
@@ -87,7 +87,7 @@ Test(modes, works_with_a_thread_of_the_kernel, .timeout = 20)
     play_in(config);
 }
 
-Test(modes, works_with_busy_network_devices, .timeout = 10)
+Test(modes, work_with_busy_network_devices, .timeout = 10)
 {
     struct ring_config config = plain;
 
@@ -95,7 +95,7 @@ Test(modes, works_with_busy_network_devices, .timeout = 10)
     play_in(config);
 }
 
-Test(modes, still_says_what_the_kernel_offers_when_it_is_not_used, .timeout = 10)
+Test(modes, do_not_hide_what_the_kernel_offers, .timeout = 10)
 {
     struct ring_config config = plain;
     struct ring *with = open_ring(config);
@@ -109,7 +109,7 @@ Test(modes, still_says_what_the_kernel_offers_when_it_is_not_used, .timeout = 10
     without->ops->destroy(without);
 }
 
-Test(modes, need_not_keep_a_message_after_entering, .timeout = 10)
+Test(modes, let_a_message_go_after_entering, .timeout = 10)
 {
     struct ring_config config = plain;
     char text[6] = "";

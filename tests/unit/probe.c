@@ -18,13 +18,11 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "uring/ring.h"
+#include "tests/support/real_ring.h"
 
 enum {
     TEXT_SIZE = 256
 }; /* what the engine shows to users */
-
-static const struct ring_config config = {.entries = 8, .completion_entries = 16, .sqpoll_cpu = -1};
 
 static const char *explain(int error)
 {
@@ -48,20 +46,11 @@ static const char *explain_refusal(int error)
 {
     struct ring *ring;
 
-    cr_assert_eq(ring_open_linux(&config, &ring), error);
+    cr_assert_eq(ring_open_linux(&plain, &ring), error);
     return explain(error);
 }
 
 /* -- What a ring can do -------------------------------------------------------------------------------------- */
-
-/* The lowest number that is free. */
-static int next_descriptor(void)
-{
-    int fd = dup(STDERR_FILENO);
-
-    close(fd);
-    return fd;
-}
 
 static void open_uring(struct io_uring *uring)
 {
@@ -237,9 +226,9 @@ Test(probe, blames_the_limit_on_locked_memory, .timeout = 10)
     assert_mentions(text, "LimitMEMLOCK=");
     assert_mentions(text, "cap_ipc_lock");
     assert_mentions(text, "SLUICE_RING_ENTRIES");
-    if (ring_open_linux(&config, &ring) == 0)
+    if (ring_open_linux(&plain, &ring) == 0)
         cr_skip_test("this kernel does not charge rings to the limit: only the text was tested");
-    cr_assert_eq(ring_open_linux(&config, &ring), -ENOMEM);
+    cr_assert_eq(ring_open_linux(&plain, &ring), -ENOMEM);
 }
 
 static bool has_ipc_lock(void)
@@ -298,7 +287,7 @@ Test(probe, undoes_a_ring_that_it_could_not_finish, .timeout = 20)
         int result;
 
         setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_cur = used + more, .rlim_max = limit.rlim_max});
-        result = ring_open_linux(&config, &ring);
+        result = ring_open_linux(&plain, &ring);
         setrlimit(RLIMIT_NOFILE, &limit);
         if (result == 0)
             ring->ops->destroy(ring);
@@ -310,7 +299,7 @@ Test(probe, undoes_a_ring_that_it_could_not_finish, .timeout = 20)
 
 Test(probe, blames_a_processor_that_does_not_exist, .timeout = 10)
 {
-    struct ring_config elsewhere = config;
+    struct ring_config elsewhere = plain;
     struct ring *ring;
 
     elsewhere.wants_sqpoll = true;

@@ -27,7 +27,7 @@ static bool is_blocked(int number)
     return sigismember(&blocked, number) == 1;
 }
 
-Test(sigpipe, writes_to_a_broken_pipe_without_a_signal, .timeout = 10)
+Test(sigpipe, does_not_come_from_a_write_to_a_broken_pipe, .timeout = 10)
 {
     struct iovec piece = {.iov_base = (char[]){"x"}, .iov_len = 1};
     struct ring *ring = open_ring(plain);
@@ -45,8 +45,8 @@ Test(sigpipe, writes_to_a_broken_pipe_without_a_signal, .timeout = 10)
     ring->ops->destroy(ring);
 }
 
-/* Shows that the test above tests something. */
-Test(sigpipe, would_be_killed_if_it_did_not_count_pipes, .timeout = 10, .signal = SIGPIPE)
+/* Shows that the story above says something. */
+Test(sigpipe, would_kill_us_if_pipes_were_not_counted, .timeout = 10, .signal = SIGPIPE)
 {
     struct iovec piece = {.iov_base = (char[]){"x"}, .iov_len = 1};
     struct ring *ring = open_ring(plain);
@@ -59,7 +59,7 @@ Test(sigpipe, would_be_killed_if_it_did_not_count_pipes, .timeout = 10, .signal 
     enter(ring, 1, never);
 }
 
-Test(sigpipe, survives_a_pipe_that_breaks_while_a_write_waits, .timeout = 10)
+Test(sigpipe, does_not_come_when_a_pipe_breaks_while_a_write_waits, .timeout = 10)
 {
     static char much[1 << 20];
     struct iovec piece = {.iov_base = much, .iov_len = sizeof much};
@@ -83,7 +83,7 @@ Test(sigpipe, survives_a_pipe_that_breaks_while_a_write_waits, .timeout = 10)
     ring->ops->destroy(ring);
 }
 
-Test(sigpipe, leaves_a_sigpipe_of_the_host_program_alone, .timeout = 10)
+Test(sigpipe, of_the_host_program_stays_pending, .timeout = 10)
 {
     struct iovec piece = {.iov_base = (char[]){"x"}, .iov_len = 1};
     struct ring *ring = open_ring(plain);

@@ -6,7 +6,7 @@
 
 #include "tests/support/real_ring.h"
 
-Test(wake, hears_a_wake_from_before_it_first_entered, .timeout = 10)
+Test(wake, is_heard_when_it_came_before_the_first_wait, .timeout = 10)
 {
     struct ring *ring = open_ring(plain);
 
@@ -15,7 +15,7 @@ Test(wake, hears_a_wake_from_before_it_first_entered, .timeout = 10)
     ring->ops->destroy(ring);
 }
 
-Test(wake, hears_every_wake_that_follows_the_last_one_heard, .timeout = 10)
+Test(wake, is_heard_each_time, .timeout = 10)
 {
     struct ring *ring = open_ring(plain);
 
@@ -35,7 +35,7 @@ static void *wake_from_elsewhere(void *argument)
     return NULL;
 }
 
-Test(wake, is_woken_by_another_thread, .timeout = 10)
+Test(wake, may_come_from_another_thread, .timeout = 10)
 {
     struct ring *ring = open_ring(plain);
     pthread_t thread;
@@ -54,7 +54,7 @@ static void wake_from_signal(int number)
     ring_to_wake->ops->wake(ring_to_wake);
 }
 
-Test(wake, is_woken_by_a_signal_handler, .timeout = 10)
+Test(wake, may_come_from_a_signal_handler, .timeout = 10)
 {
     struct ring *ring = ring_to_wake = open_ring(plain);
 
@@ -64,7 +64,7 @@ Test(wake, is_woken_by_a_signal_handler, .timeout = 10)
     ring->ops->destroy(ring);
 }
 
-Test(wake, hears_wakes_again_after_an_overflow_ended_the_poll, .timeout = 10)
+Test(wake, is_heard_again_after_an_overflow_ended_the_poll, .timeout = 10)
 {
     struct ring *ring = open_ring(plain);
 
@@ -83,7 +83,7 @@ Test(wake, hears_wakes_again_after_an_overflow_ended_the_poll, .timeout = 10)
     ring->ops->destroy(ring);
 }
 
-Test(wake, polls_readable_when_completions_wait, .timeout = 10)
+Test(wake, shows_on_the_descriptor_of_the_ring, .timeout = 10)
 {
     struct ring *ring = open_ring(plain);
     struct pollfd poll_ring = {.fd = ring->fd, .events = POLLIN};

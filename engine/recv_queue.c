@@ -1,0 +1,134 @@
+/* The receive queue: see recv_queue.h. */
+#include "engine/recv_queue.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* -- Receiving ----------------------------------------------------------------------------------------------- */
+
+bool stream_wants_data(const struct sluice_stream *stream)
+{
+    if (stream->state == SLUICE_CLOSING || stream->state == SLUICE_CLOSED)
+        return !stream->is_aborted && stream->state != SLUICE_CLOSED;
+    return stream->read_status == SLUICE_READABLE && stream->events && stream->events->on_data;
+}
+
+/* Bytes may be told right now, if nothing stands before them. */
+static bool may_tell_data(const struct sluice_stream *stream)
+{
+    return stream->state == SLUICE_OPEN && !stream->owes_open && stream->read_status == SLUICE_READABLE &&
+           stream->events && stream->events->on_data;
+}
+
+/* Held bytes that nobody takes for now must not keep shared buffers from everybody else. */
+static void hold_privately(struct sluice_stream *stream)
+{
+    uint32_t copied = bytes_copy_out(&stream->held, &stream->engine->pool, buffer_is_lease);
+
+    counter_add(&stream->engine->counters.views_copied, copied);
+}
+
+void stream_hold(struct sluice_stream *stream, const struct sluice_view *view)
+{
+    stream->active_at = stream->engine->now;
+    if (stream->read_status == SLUICE_READ_CLOSED)
+        return;
+    if (bytes_append_view(&stream->held, &stream->engine->pool, view) < 0) {
+        stream_fail(stream, -ENOMEM, SLUICE_LOCAL);
+        return;
+    }
+    if (!may_tell_data(stream)) {
+        hold_privately(stream);
+        if (stream->held.len > stream->engine->options.receive_limit) {
+            stream_fail(stream, -ENOBUFS, SLUICE_LOCAL);
+            return;
+        }
+    }
+    stream_schedule_work(stream);
+}
+
+void stream_receive(struct sluice_stream *stream, const struct sluice_view *view)
+{
+    struct sluice_view copy;
+
+    if (stream->read_status == SLUICE_READ_CLOSED) {
+        stream->active_at = stream->engine->now;
+        return;
+    }
+    if (may_tell_data(stream) && bytes_is_empty(&stream->held)) {
+        stream->active_at = stream->engine->now;
+        stream->events->on_data(stream, view, stream->user);
+    } else if (!buffer_is_passing(view->buffer)) {
+        stream_hold(stream, view);
+    } else if (sluice_view_keep(stream, view, &copy) < 0) {
+        stream_fail(stream, -ENOMEM, SLUICE_LOCAL);
+    } else {
+        stream_hold(stream, &copy);
+        sluice_buffer_drop(copy.buffer);
+    }
+}
+
+int sluice_view_keep(struct sluice_stream *stream, const struct sluice_view *view, struct sluice_view *kept)
+{
+    struct sluice_engine *engine = stream->engine;
+    struct block *block;
+
+    assert(engine_is_mine(engine));
+    if (!buffer_is_passing(view->buffer) &&
+        !(buffer_is_lease(view->buffer) && leases_are_scarce(&engine->leases))) {
+        sluice_buffer_hold(view->buffer);
+        *kept = *view;
+        return 0;
+    }
+    block = pool_take_block(&engine->pool, view->len, true);
+    if (!block)
+        return -ENOMEM;
+    memcpy(block->data, view->data, view->len);
+    block->used = view->len;
+    *kept = (struct sluice_view){.data = block->data, .len = view->len, .buffer = &block->buffer};
+    counter_add(&engine->counters.views_copied, 1);
+    return 0;
+}
+
+int sluice_stream_pause(struct sluice_stream *stream)
+{
+    assert(engine_is_mine(stream->engine));
+    if (stream->read_status == SLUICE_READ_CLOSED)
+        return -EPIPE;
+    if (stream->read_status == SLUICE_READABLE) {
+        stream->read_status = SLUICE_READ_PAUSED;
+        stream->ops->update_receive(stream);
+    }
+    return 0;
+}
+
+int sluice_stream_resume(struct sluice_stream *stream)
+{
+    assert(engine_is_mine(stream->engine));
+    if (stream->read_status == SLUICE_READ_CLOSED)
+        return -EPIPE;
+    if (stream->read_status == SLUICE_READ_PAUSED) {
+        stream->read_status = SLUICE_READABLE;
+        stream->ops->update_receive(stream);
+        stream_schedule_work(stream);
+    }
+    return 0;
+}
+
+void recv_queue_tell(struct sluice_stream *stream)
+{
+    for (int count = 0; !bytes_is_empty(&stream->held) && may_tell_data(stream); count++) {
+        struct sluice_view view;
+
+        if (count == STREAM_VIEWS_PER_TASK) {
+            stream_schedule_work(stream);
+            return;
+        }
+        view = bytes_take_first(&stream->held, &stream->engine->pool);
+        stream->events->on_data(stream, &view, stream->user);
+        sluice_buffer_drop(view.buffer);
+    }
+    if (!bytes_is_empty(&stream->held))
+        hold_privately(stream);
+}

@@ -1,0 +1,306 @@
+/* The guarded send queue: see send_queue.h. */
+#include "engine/send_queue.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SHARE_MINIMUM = 256,  /* a shorter view costs less to copy than to share */
+    PASS_MAX = 64 * 1024, /* bytes that a layer moves down at a time */
+};
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* -- The guarded flusher ------------------------------------------------------------------------------------- */
+
+/* The queue is empty. If our direction is to end, it ends here; unless another thread aborted meanwhile. */
+static void end_our_direction(struct sluice_stream *stream)
+{
+    uint8_t closing = SLUICE_WRITE_CLOSING;
+
+    if (!atomic_compare_exchange_strong(&stream->write_status, &closing, SLUICE_WRITE_CLOSED))
+        return;
+    stream->is_finished = true;
+    stream->ops->finish(stream);
+}
+
+/*
+ * Moves the queue down. The order of the questions matters: whoever is below may be unable to take a byte; an empty
+ * queue may be the end of our direction; and only then, as late as possible, the write status decides. CLOSED submits
+ * nothing: what is queued is released and counted in stream_closed(). CLOSING still flushes what was accepted.
+ */
+static void pump(struct sluice_stream *stream)
+{
+    if (stream->is_finished) {
+        stream_wind_down(stream);
+        return;
+    }
+    if (!stream->is_ready || stream->ops->is_blocked(stream))
+        return;
+    if (bytes_is_empty(&stream->unsent)) {
+        end_our_direction(stream);
+        stream_wind_down(stream);
+        return;
+    }
+    if (stream_write_status(stream) == SLUICE_WRITE_CLOSED)
+        return;
+    stream->ops->flush(stream);
+}
+
+static void tell_drain(struct sluice_stream *stream)
+{
+    if (!stream->owes_drain || stream->unsent.len > stream->low_mark)
+        return;
+    stream->owes_drain = false;
+    if (stream_write_status(stream) == SLUICE_WRITABLE && stream->events && stream->events->on_drain)
+        stream->events->on_drain(stream, stream->user);
+}
+
+void send_queue_run(struct task *task)
+{
+    struct sluice_stream *stream = container_of(task, struct sluice_stream, flush);
+
+    if (stream->state != SLUICE_CLOSED && !stream->is_aborted) {
+        pump(stream);
+        tell_drain(stream);
+    }
+    stream_unguard(stream);
+}
+
+/* The queue has become `len` bytes shorter: whatever waited for that comes next. */
+static void left_queue(struct sluice_stream *stream, size_t len)
+{
+    counter_subtract(&stream->engine->counters.queued_bytes, len);
+    stream->active_at = stream->engine->now;
+    if (!bytes_is_empty(&stream->unsent) || stream->owes_drain || stream_write_status(stream) != SLUICE_WRITABLE)
+        stream_schedule_flush(stream);
+}
+
+void stream_sent(struct sluice_stream *stream, size_t len)
+{
+    bytes_consume(&stream->unsent, &stream->engine->pool, len);
+    left_queue(stream, len);
+}
+
+void send_queue_drop(struct sluice_stream *stream)
+{
+    struct sluice_engine *engine = stream->engine;
+
+    stream->lost += stream->unsent.len;
+    counter_subtract(&engine->counters.queued_bytes, stream->unsent.len);
+    bytes_clear(&stream->unsent, &engine->pool);
+}
+
+/* -- Sending ------------------------------------------------------------------------------------------------- */
+
+static int may_send(const struct sluice_stream *stream, size_t len)
+{
+    const struct sluice_engine *engine = stream->engine;
+    uint64_t queued = atomic_load_explicit(&engine->counters.queued_bytes, memory_order_relaxed);
+
+    if (stream_write_status(stream) != SLUICE_WRITABLE)
+        return -EPIPE;
+    if (len > stream->message_max)
+        return -EMSGSIZE;
+    if (len > stream->send_limit || stream->unsent.len > stream->send_limit - len)
+        return -ENOBUFS;
+    if (len > engine->options.memory_budget || queued > engine->options.memory_budget - len)
+        return -ENOBUFS;
+    return 0;
+}
+
+/* `len` bytes more are in the queue, prefix included. */
+static int accepted(struct sluice_stream *stream, size_t len)
+{
+    counter_add(&stream->engine->counters.queued_bytes, len);
+    stream_schedule_flush(stream);
+    if (stream->unsent.len < stream->high_mark)
+        return SLUICE_ROOM;
+    stream->owes_drain = true;
+    return SLUICE_FULL;
+}
+
+/*
+ * Puts a message into the queue: its prefix, then either copies of the pieces or the view itself. All or nothing.
+ * Returns the bytes that were added, or -ENOMEM.
+ */
+static ssize_t append_message(struct sluice_stream *stream, const struct iovec *pieces, size_t count, size_t len,
+                              const struct sluice_view *view)
+{
+    struct pool *pool = &stream->engine->pool;
+    size_t before = stream->unsent.len;
+    uint8_t prefix[STREAM_PREFIX_MAX];
+    struct iovec head = {.iov_base = prefix, .iov_len = stream->ops->prefix(stream, len, prefix)};
+    int error = 0;
+
+    if (head.iov_len > 0)
+        error = bytes_append_copy(&stream->unsent, pool, &head, 1);
+    if (!error && len > 0)
+        error = view ? bytes_append_view(&stream->unsent, pool, view)
+                     : bytes_append_copy(&stream->unsent, pool, pieces, count);
+    if (error) {
+        bytes_truncate(&stream->unsent, pool, before);
+        return error;
+    }
+    return (ssize_t)(stream->unsent.len - before);
+}
+
+int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
+{
+    size_t len = 0;
+    ssize_t added;
+    int refusal;
+
+    assert(engine_is_mine(stream->engine));
+    for (size_t i = 0; i < count; i++)
+        len += pieces[i].iov_len;
+    refusal = may_send(stream, len);
+    if (refusal)
+        return refusal;
+    added = append_message(stream, pieces, count, len, NULL);
+    return added < 0 ? (int)added : accepted(stream, (size_t)added);
+}
+
+int sluice_stream_send(struct sluice_stream *stream, const void *data, size_t len)
+{
+    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+
+    return sluice_stream_send_vector(stream, &piece, 1);
+}
+
+int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_view *view)
+{
+    ssize_t added;
+    int refusal;
+
+    if (view->len < SHARE_MINIMUM || buffer_is_passing(view->buffer))
+        return sluice_stream_send(stream, view->data, view->len);
+    assert(engine_is_mine(stream->engine));
+    refusal = may_send(stream, view->len);
+    if (refusal)
+        return refusal;
+    added = append_message(stream, NULL, 0, view->len, view);
+    return added < 0 ? (int)added : accepted(stream, (size_t)added);
+}
+
+/*
+ * What is passed was accepted and counted above, so the limits of `lower` do not refuse it; its marks decide, because
+ * the layer above passes nothing while `lower` owes a drain. So its queue stays below its high mark plus PASS_MAX.
+ */
+int stream_pass_down(struct sluice_stream *stream, struct sluice_stream *lower)
+{
+    struct pool *pool = &stream->engine->pool;
+    size_t len = smaller(stream->unsent.len, smaller(lower->message_max, PASS_MAX));
+    uint8_t prefix[STREAM_PREFIX_MAX];
+    struct iovec head = {.iov_base = prefix, .iov_len = lower->ops->prefix(lower, len, prefix)};
+    size_t before = lower->unsent.len;
+    int error = 0;
+
+    if (head.iov_len > 0)
+        error = bytes_append_copy(&lower->unsent, pool, &head, 1);
+    if (!error)
+        error = bytes_move(&stream->unsent, &lower->unsent, pool, len);
+    if (error) {
+        bytes_truncate(&lower->unsent, pool, before);
+        return error;
+    }
+    accepted(lower, len + head.iov_len);
+    left_queue(stream, len);
+    return 0;
+}
+
+int sluice_stream_set_send_limits(struct sluice_stream *stream, size_t low_mark, size_t high_mark, size_t limit)
+{
+    assert(engine_is_mine(stream->engine));
+    if (low_mark >= high_mark || high_mark > limit)
+        return -EINVAL;
+    stream->low_mark = low_mark;
+    stream->high_mark = high_mark;
+    stream->send_limit = limit;
+    /* A new low mark may be reached already. */
+    if (stream->owes_drain)
+        stream_schedule_flush(stream);
+    return 0;
+}
+
+size_t sluice_stream_queued(const struct sluice_stream *stream)
+{
+    return stream->unsent.len;
+}
+
+/* -- From other threads -------------------------------------------------------------------------------------- */
+
+/* Bytes on their way from another thread. */
+struct posted_send {
+    struct sluice_post post;
+    struct sluice_stream *stream;
+    size_t len;
+    uint8_t data[];
+};
+
+/* Reserves `len` of what may be under way. Fails once the last count was taken: then nothing may come any more. */
+static int reserve_posted(struct sluice_stream *stream, size_t len)
+{
+    uint64_t posted = atomic_load(&stream->posted);
+
+    do {
+        if (posted & STREAM_POSTS_CLOSED)
+            return -EPIPE;
+        if (len > stream->send_limit || posted > stream->send_limit - len)
+            return -ENOBUFS;
+    } while (!atomic_compare_exchange_weak(&stream->posted, &posted, posted + len));
+    return 0;
+}
+
+static void run_posted_send(struct sluice_post *post)
+{
+    struct posted_send *send = container_of(post, struct posted_send, post);
+    struct sluice_stream *stream = send->stream;
+    struct iovec piece = {.iov_base = send->data, .iov_len = send->len};
+    bool was_counted = atomic_fetch_sub(&stream->posted, send->len) & STREAM_POSTS_CLOSED;
+    ssize_t added = -EPIPE;
+
+    /* Accepted when it was posted: no limit applies any more. */
+    if (stream_write_status(stream) == SLUICE_WRITABLE)
+        added = append_message(stream, &piece, 1, send->len, NULL);
+    if (added >= 0)
+        accepted(stream, (size_t)added);
+    else if (!was_counted)
+        stream->lost += send->len;
+    sluice_stream_release(stream);
+    free(send);
+}
+
+uint64_t send_queue_close_posts(struct sluice_stream *stream)
+{
+    return atomic_fetch_or(&stream->posted, STREAM_POSTS_CLOSED) & ~STREAM_POSTS_CLOSED;
+}
+
+int sluice_stream_post_send(struct sluice_stream *stream, const void *data, size_t len)
+{
+    struct posted_send *send;
+    int error;
+
+    if (stream_write_status(stream) != SLUICE_WRITABLE)
+        return -EPIPE;
+    if (len > stream->message_max)
+        return -EMSGSIZE;
+    send = malloc(sizeof *send + len);
+    if (!send)
+        return -ENOMEM;
+    error = reserve_posted(stream, len);
+    if (error) {
+        free(send);
+        return error;
+    }
+    *send = (struct posted_send){.post.run = run_posted_send, .stream = stream, .len = len};
+    memcpy(send->data, data, len);
+    sluice_stream_hold(stream);
+    sluice_engine_post(stream->engine, &send->post);
+    return 0;
+}

@@ -59,7 +59,7 @@ static const struct setting settings[] = {
         .meaning = "receive buffers that all streams share",
         .allowed = "a power of two from 8 to 32768",
         .kind = SETTING_POWER_OF_TWO,
-        .standard = 256,
+        .standard = 512,
         .minimum = 8,
         .maximum = 32768,
     },

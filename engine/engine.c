@@ -9,15 +9,6 @@
 #include "engine/listener.h"
 #include "engine/stream.h"
 
-static_assert(SLUICE_FEATURE_DEFER_TASKRUN == (int)RING_DEFER_TASKRUN, "the public bits are the ring's");
-static_assert(SLUICE_FEATURE_SINGLE_ISSUER == (int)RING_SINGLE_ISSUER, "the public bits are the ring's");
-static_assert(SLUICE_FEATURE_REGISTERED_RING == (int)RING_REGISTERED_RING, "the public bits are the ring's");
-static_assert(SLUICE_FEATURE_MULTISHOT_ACCEPT == (int)RING_MULTISHOT_ACCEPT, "the public bits are the ring's");
-static_assert(SLUICE_FEATURE_MULTISHOT_RECEIVE == (int)RING_MULTISHOT_RECEIVE, "the public bits are the ring's");
-static_assert(SLUICE_FEATURE_ZERO_COPY == (int)RING_ZERO_COPY, "the public bits are the ring's");
-static_assert(SLUICE_FEATURE_INLINE_SEND == (int)RING_INLINE_SEND, "the public bits are the ring's");
-static_assert(SLUICE_FEATURE_NO_IOWAIT == (int)RING_NO_IOWAIT, "the public bits are the ring's");
-
 /* -- Creation ------------------------------------------------------------------------------------------------ */
 
 int engine_create_on(struct ring *ring, const struct sluice_engine_options *options, struct sluice_engine **result)

@@ -278,15 +278,8 @@ void load_destroy(struct load *load)
 
 static void count_unanswered(struct load *load)
 {
-    for (uint64_t i = 0; i < load->options.connections; i++) {
-        const struct load_connection *connection = &load->connections[i];
-        uint64_t first = connection->answered;
-
-        if (first < connection->measured_from)
-            first = connection->measured_from;
-        if (first < connection->due)
-            load->result.unanswered += connection->due - first;
-    }
+    for (uint64_t i = 0; i < load->options.connections; i++)
+        load->result.unanswered += load->connections[i].due - load->connections[i].answered;
     histogram_record_lost(&load->result.latency, load->result.unanswered);
 }
 

@@ -83,7 +83,8 @@ struct ring_ops {
      * Submits every entry. Then waits until `completions` of them are there to peek or the clock reaches `deadline_ns`
      * (UINT64_MAX: no deadline); a deadline of 0 does not wait, only lets the kernel run what it has pending. Returns
      * early for a signal. Enters the kernel at most as often as that needs, and not at all if nothing does.
-     * Returns 0, or -errno when the ring is broken for good: -EEXIST on the wrong thread, -EBADR for lost completions.
+     * Returns 0, or -errno when the ring is broken for good: -EEXIST on the wrong thread, -EBADR for lost completions,
+     * -ENOMEM if the kernel has no memory for a request, even after several attempts.
      */
     int (*enter)(struct ring *ring, uint32_t completions, uint64_t deadline_ns);
 
@@ -166,9 +167,10 @@ static inline void ring_prep(struct io_uring_sqe *sqe, uint8_t opcode, int fd, c
 
 /* Flags of ring_prep_send() and ring_prep_send_vector(). */
 enum ring_send_flag {
-    RING_SEND_INLINE = 1 << 0,    /* answer -EAGAIN, or with what fitted, rather than wait for room */
-    RING_SEND_WAITING = 1 << 1,   /* there was no room a moment ago: wait for it first */
-    RING_SEND_ZERO_COPY = 1 << 2, /* two completions, unless the first lacks F_MORE; the memory is busy until the last */
+    RING_SEND_INLINE = 1 << 0,  /* answer -EAGAIN, or with what fitted, rather than wait for room */
+    RING_SEND_WAITING = 1 << 1, /* there was no room a moment ago: wait for it first */
+    RING_SEND_ZERO_COPY =
+        1 << 2, /* two completions, unless the first lacks F_MORE; the memory is busy until the last */
 };
 
 /*
@@ -202,7 +204,8 @@ static inline void ring_prep_send_vector(struct io_uring_sqe *sqe, int fd, const
 }
 
 /* Into buffers of `group`, again and again if `is_multishot`. */
-static inline void ring_prep_receive(struct io_uring_sqe *sqe, int fd, uint16_t group, bool is_multishot, bool poll_first)
+static inline void ring_prep_receive(struct io_uring_sqe *sqe, int fd, uint16_t group, bool is_multishot,
+                                     bool poll_first)
 {
     ring_prep(sqe, IORING_OP_RECV, fd, NULL, 0);
     sqe->flags = IOSQE_BUFFER_SELECT;

@@ -216,20 +216,19 @@ int socket_peer_address(struct ring *ring, int fd, struct ring_address *address)
     return name_socket(fd, address, getpeername);
 }
 
-static bool has_option(int fd, int name, int wanted)
+static bool is_stream(int fd)
 {
-    int value;
-    socklen_t len = sizeof value;
+    int type;
+    socklen_t len = sizeof type;
 
-    return getsockopt(fd, SOL_SOCKET, name, &value, &len) == 0 && value == wanted;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
 static bool is_connected_stream(int fd)
 {
     struct ring_address peer;
 
-    return has_option(fd, SO_TYPE, SOCK_STREAM) && has_option(fd, SO_ACCEPTCONN, 0) &&
-           name_socket(fd, &peer, getpeername) == 0;
+    return is_stream(fd) && name_socket(fd, &peer, getpeername) == 0; /* one that listens has no peer */
 }
 
 int socket_classify(struct ring *ring, int fd)

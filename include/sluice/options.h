@@ -43,7 +43,7 @@ struct sluice_engine_options {
 
     uint32_t ring_entries;         /* submission queue entries; default 256 */
     uint32_t completion_entries;   /* completion queue entries; default 4096 */
-    uint32_t receive_buffer_count; /* shared receive buffers, a power of two; default 256 */
+    uint32_t receive_buffer_count; /* shared receive buffers, a power of two; default 512 */
     uint32_t receive_buffer_size;  /* bytes in each; default 16384 */
     uint32_t huge_pages;           /* 1: put receive buffers on huge pages if there are any; default 0 */
 

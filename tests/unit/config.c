@@ -56,7 +56,7 @@ Test(config, fills_in_the_defaults_that_the_header_tells)
         .size = sizeof expected,
         .ring_entries = 256,
         .completion_entries = 4096,
-        .receive_buffer_count = 256,
+        .receive_buffer_count = 512,
         .receive_buffer_size = 16384,
         .send_high_mark = 64 * KIB,
         .send_low_mark = 16 * KIB,

@@ -262,6 +262,37 @@ Test(probe, gets_a_smaller_ring_when_locked_memory_is_short, .timeout = 10)
     ring->ops->destroy(ring);
 }
 
+/* Opens rings of 64 entries until one turns out smaller or `max` are open. */
+static int open_rings(struct ring **rings, int max)
+{
+    const struct ring_config config = {.entries = 64, .completion_entries = 128, .sqpoll_cpu = -1};
+    int count = 0;
+
+    while (count < max && ring_open_linux(&config, &rings[count]) == 0 && rings[count]->entries == config.entries)
+        count++;
+    return count;
+}
+
+Test(probe, gets_full_rings_again_as_soon_as_others_have_gone, .timeout = 20)
+{
+    enum {
+        RINGS_MAX = 32
+    };
+    const struct rlimit small = {.rlim_cur = 64 << 10, .rlim_max = 64 << 10};
+    struct ring *rings[RINGS_MAX];
+    int count;
+
+    setrlimit(RLIMIT_MEMLOCK, &small);
+    drop_privileges();
+    count = open_rings(rings, RINGS_MAX);
+    if (count == RINGS_MAX)
+        cr_skip_test("this kernel does not charge rings to the limit");
+    cr_assert_gt(count, 1);
+    for (int i = 0; i < count; i++)
+        rings[i]->ops->destroy(rings[i]);
+    cr_assert_eq(open_rings(rings, count - 1), count - 1); /* the smaller one is still there */
+}
+
 Test(probe, blames_the_limit_on_descriptors, .timeout = 10)
 {
     const char *text;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -171,9 +172,30 @@ Test(socket, listens_on_ipv4_too_where_it_listens_on_any_ipv6)
 
     if (listener == -EAFNOSUPPORT || listener == -EADDRNOTAVAIL)
         cr_skip_test("this machine has no IPv6");
-    cr_assert_eq(get_option(listener, IPPROTO_IPV6, IPV6_V6ONLY), 0);
     ((struct sockaddr_in *)&ipv4.storage)->sin_port = htons(port_of(&address));
     connect_to(&ipv4);
+}
+
+/* In a network of our own, where the system's default is the other way. */
+static void prefer_ipv6_only(void)
+{
+    int fd;
+
+    if (unshare(CLONE_NEWNET) < 0)
+        cr_skip_test("only root can have a network of its own");
+    fd = open("/proc/sys/net/ipv6/bindv6only", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        cr_skip_test("this machine has no IPv6");
+    cr_assert_eq(write(fd, "1", 1), 1);
+    close(fd);
+}
+
+Test(socket, listens_on_ipv4_too_whatever_the_default_of_the_system)
+{
+    struct ring_address address = loopback6(in6addr_any);
+
+    prefer_ipv6_only();
+    cr_assert_eq(get_option(listen_on(&address), IPPROTO_IPV6, IPV6_V6ONLY), 0);
 }
 
 Test(socket, refuses_an_address_that_is_not_ours)

@@ -307,6 +307,8 @@ int sluice_connect(struct sluice_engine *engine, const char *text, const struct 
     assert(engine_is_mine(engine));
     if (error)
         return error;
+    if (engine->is_destroying)
+        return -ESHUTDOWN;
     connector = calloc(1, sizeof *connector);
     if (!connector)
         return -ENOMEM;

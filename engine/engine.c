@@ -8,6 +8,7 @@
 #include "engine/config.h"
 #include "engine/listener.h"
 #include "engine/stream.h"
+#include "engine/zero_copy.h"
 
 /* -- Creation ------------------------------------------------------------------------------------------------ */
 
@@ -315,6 +316,7 @@ void sluice_engine_destroy(struct sluice_engine *engine)
     run_tasks(engine);
     if (engine->error)
         end_without_ring(engine);
+    zero_copy_finish(engine);
     leases_finish(&engine->leases, ring);
     ring->ops->destroy(ring);
     mailbox_drop(engine->mailbox);

@@ -29,6 +29,8 @@ enum {
     GATHER_BYTES = 1024 * 1024, /* bytes in one of them */
 };
 
+struct zero_copy;
+
 /* The argument of a vectored request, which must stay until the ring was entered. */
 struct gather {
     struct msghdr message;
@@ -87,6 +89,7 @@ struct sluice_engine {
     uint32_t answered_at_once;
     uint32_t gathers_used;
     struct gather *gathers;
+    struct zero_copy *zero_copies; /* not in use, kept for later */
     struct link streams;   /* every stream that is not yet freed */
     struct link listeners; /* every listener that is not yet freed */
     pthread_t thread;

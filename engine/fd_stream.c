@@ -139,11 +139,15 @@ int sluice_fd_stream(struct sluice_engine *engine, int read_fd, int write_fd,
     assert(engine_is_mine(engine));
     if (read_fd < 0 && write_fd < 0)
         return -EINVAL;
+    if (engine->is_destroying)
+        return -ESHUTDOWN;
     kind = classify(engine, read_fd, write_fd);
     if (kind < 0)
         return kind;
-    if (kind == RING_FD_SOCKET)
+    if (kind == RING_FD_SOCKET) {
+        engine->ring->ops->adopt_socket(engine->ring, read_fd);
         return socket_stream_adopt(engine, read_fd, events, user, stream);
+    }
     transport = calloc(1, sizeof *transport);
     if (!transport)
         return -ENOMEM;

@@ -49,6 +49,7 @@ static void *run_member(void *argument)
 /* Starts the thread and waits until its engine stands. Returns 0, or -errno: then there is no thread. */
 static int start_member(struct member *member, size_t index)
 {
+    char name[16]; /* so that a kernel worker, a stack trace or top can be told whose it is */
     int error;
 
     sem_init(&member->is_ready, 0, 0);
@@ -64,10 +65,7 @@ static int start_member(struct member *member, size_t index)
         sem_destroy(&member->is_ready);
         return member->error;
     }
-    /* So that a kernel worker, a stack trace or top can be told whose it is. */
-    char name[16];
-
-    snprintf(name, sizeof name, "sluice-%zu", index);
+    snprintf(name, sizeof name, "sluice-%u", (unsigned)(index % THREADS_MAX));
     pthread_setname_np(member->thread, name);
     return 0;
 }

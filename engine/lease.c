@@ -5,8 +5,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/pool.h"
+
 enum {
-    SCARCE_FRACTION = 4, /* scarce: at most a quarter is with the kernel */
+    /*
+     * Nobody keeps a buffer when at most a quarter is with the kernel, so what is kept leaves it a quarter; and receivers
+     * are fed from an eighth on. The second is the smaller fraction, or keepers could starve receivers for ever.
+     */
+    SCARCE_FRACTION = 4,
+    FEED_FRACTION = 8,
 };
 
 static void feed_starving(struct task *task)
@@ -30,9 +37,9 @@ static void feed_starving(struct task *task)
     }
 }
 
-bool leases_are_scarce(const struct leases *leases)
+static bool can_feed(const struct leases *leases)
 {
-    return leases->buffers.available <= leases->buffers.count / SCARCE_FRACTION;
+    return leases->buffers.available > 0 && leases->buffers.available >= leases->buffers.count / FEED_FRACTION;
 }
 
 static void return_lease(struct sluice_buffer *buffer)
@@ -41,13 +48,20 @@ static void return_lease(struct sluice_buffer *buffer)
     struct leases *leases = lease->leases;
 
     buffers_return(&leases->buffers, (uint16_t)(lease - leases->all));
-    if (!link_is_alone(&leases->starving) && !leases_are_scarce(leases))
+    if (!link_is_alone(&leases->starving) && can_feed(leases))
         lane_push(&leases->tasks->work, &leases->feed);
 }
 
 bool buffer_is_lease(const struct sluice_buffer *buffer)
 {
     return buffer->release == return_lease;
+}
+
+bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *buffer)
+{
+    if (buffer_is_passing(buffer))
+        return false;
+    return !buffer_is_lease(buffer) || leases->buffers.available > leases->buffers.count / SCARCE_FRACTION;
 }
 
 int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
@@ -94,6 +108,6 @@ void leases_starve(struct leases *leases, struct starving *starving)
     assert(link_is_alone(&starving->link));
     link_append(&leases->starving, &starving->link);
     /* They may have come back before we asked. */
-    if (!leases_are_scarce(leases))
+    if (can_feed(leases))
         lane_push(&leases->tasks->work, &leases->feed);
 }

@@ -44,8 +44,8 @@ struct sluice_view leases_take(struct leases *leases, uint16_t id, size_t len);
 /* Calls starving->feed when a good part of the buffers is back: not for each one, or they would be gone at once. */
 void leases_starve(struct leases *leases, struct starving *starving);
 
-/* So few buffers are left that nobody should keep one for long. */
-bool leases_are_scarce(const struct leases *leases);
+/* True if `buffer` can be kept by reference. A passing one cannot; a lease should not when few are left. */
+bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *buffer);
 
 /* True for buffers that were leased here or anywhere. */
 bool buffer_is_lease(const struct sluice_buffer *buffer);

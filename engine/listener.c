@@ -106,6 +106,12 @@ static void close_socket(struct sluice_listener *listener)
     lane_push(&listener->engine->tasks.work, &listener->work);
 }
 
+/* Nothing is wrong with us: accept again at once. */
+static bool is_passing_error(int error)
+{
+    return error == -ECANCELED || error == -ECONNABORTED || error == -EINTR;
+}
+
 static void complete_accept(struct operation *operation, const struct io_uring_cqe *completion)
 {
     struct sluice_listener *listener = container_of(operation, struct sluice_listener, accept);
@@ -115,7 +121,7 @@ static void complete_accept(struct operation *operation, const struct io_uring_c
         take_connection(listener, completion->res);
     else if (completion->res >= 0)
         ring->ops->close(ring, completion->res, true);
-    else if (completion->res != -ECANCELED && completion->res != -ECONNABORTED && completion->res != -EINTR)
+    else if (!listener->is_closing && !is_passing_error(completion->res))
         pause_accepting(listener, completion->res);
     if (operation->is_armed)
         return;
@@ -279,6 +285,8 @@ int sluice_listen(struct sluice_engine *engine, const char *text, const struct s
     assert(engine_is_mine(engine));
     if (error)
         return error;
+    if (engine->is_destroying)
+        return -ESHUTDOWN;
     socket = address.socket;
     if (address.kind == ADDRESS_NAME)
         error = look_up(engine, &address, &socket);

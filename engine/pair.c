@@ -344,10 +344,13 @@ int sluice_pair(const struct sluice_pair_end *first, const struct sluice_pair_en
                 struct sluice_stream **first_stream, struct sluice_stream **second_stream)
 {
     const struct sluice_pair_end *const wanted[2] = {first, second};
-    struct pair *pair = create_pair(wanted, capacity ? capacity : CAPACITY_DEFAULT);
     struct pair_stream *streams[2] = {NULL, NULL};
+    struct pair *pair;
 
     assert(engine_is_mine(first->engine));
+    if (first->engine->is_destroying)
+        return -ESHUTDOWN;
+    pair = create_pair(wanted, capacity ? capacity : CAPACITY_DEFAULT);
     if (!pair)
         return -ENOMEM;
     for (int i = 0; i < 2; i++)

@@ -75,8 +75,7 @@ int sluice_view_keep(struct sluice_stream *stream, const struct sluice_view *vie
     struct block *block;
 
     assert(engine_is_mine(engine));
-    if (!buffer_is_passing(view->buffer) &&
-        !(buffer_is_lease(view->buffer) && leases_are_scarce(&engine->leases))) {
+    if (leases_may_keep(&engine->leases, view->buffer)) {
         sluice_buffer_hold(view->buffer);
         *kept = *view;
         return 0;

@@ -178,7 +178,7 @@ int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_vi
     ssize_t added;
     int refusal;
 
-    if (view->len < SHARE_MINIMUM || buffer_is_passing(view->buffer))
+    if (view->len < SHARE_MINIMUM || !leases_may_keep(&stream->engine->leases, view->buffer))
         return sluice_stream_send(stream, view->data, view->len);
     assert(engine_is_mine(stream->engine));
     refusal = may_send(stream, view->len);

@@ -221,7 +221,6 @@ int socket_stream_adopt(struct sluice_engine *engine, int fd, const struct sluic
     if (error)
         return error;
     take_socket(socket, fd);
-    engine->ring->ops->adopt_socket(engine->ring, fd);
     *stream = &socket->transport.stream;
     transport_update_receive(*stream);
     return 0;

@@ -6,6 +6,7 @@
 
 struct zero_copy {
     struct operation operation;
+    struct zero_copy *next_free;
     struct transport *transport;
     struct sluice_buffer *buffer; /* in the kernel's hands */
 };
@@ -25,25 +26,38 @@ static void complete(struct operation *operation, const struct io_uring_cqe *com
     /* Without F_MORE there is no notification to come, also after an error. */
     if (operation->is_armed)
         return;
-    operation_finish(operation, &stream->engine->operations);
+    send->next_free = stream->engine->zero_copies;
+    stream->engine->zero_copies = send;
     sluice_buffer_drop(send->buffer);
     stream_unguard(stream);
-    free(send);
+}
+
+/* One that is not in use, with an operation. NULL if there is no memory. */
+static struct zero_copy *take(struct sluice_engine *engine)
+{
+    struct zero_copy *send = engine->zero_copies;
+
+    if (send) {
+        engine->zero_copies = send->next_free;
+        return send;
+    }
+    send = malloc(sizeof *send);
+    if (send && operation_init(&send->operation, &engine->operations, complete) < 0) {
+        free(send);
+        return NULL;
+    }
+    return send;
 }
 
 bool zero_copy_send(struct transport *transport, const struct slice *slice, uint32_t flags)
 {
     struct sluice_engine *engine = transport->stream.engine;
     size_t len = slice->len < GATHER_BYTES ? slice->len : GATHER_BYTES;
-    struct zero_copy *send = malloc(sizeof *send);
+    struct zero_copy *send = take(engine);
     struct io_uring_sqe *entry;
 
     if (!send)
         return false;
-    if (operation_init(&send->operation, &engine->operations, complete) < 0) {
-        free(send);
-        return false;
-    }
     send->transport = transport;
     send->buffer = slice->buffer;
     sluice_buffer_hold(send->buffer);
@@ -51,4 +65,15 @@ bool zero_copy_send(struct transport *transport, const struct slice *slice, uint
     ring_prep_send(entry, transport->write_fd, slice->data, len, flags | RING_SEND_ZERO_COPY);
     transport_arm_send(transport, &send->operation, entry, len);
     return true;
+}
+
+void zero_copy_finish(struct sluice_engine *engine)
+{
+    while (engine->zero_copies) {
+        struct zero_copy *next = engine->zero_copies->next_free;
+
+        operation_finish(&engine->zero_copies->operation, &engine->operations);
+        free(engine->zero_copies);
+        engine->zero_copies = next;
+    }
 }

@@ -24,4 +24,7 @@ static inline bool zero_copy_pays(const struct sluice_engine *engine, const stru
 /* Submits the slice, as the transport's send. Returns false if there is no memory to keep track of it. */
 bool zero_copy_send(struct transport *transport, const struct slice *slice, uint32_t flags);
 
+/* Frees what is kept for later sends; none is in flight. */
+void zero_copy_finish(struct sluice_engine *engine);
+
 #endif

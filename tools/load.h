@@ -44,7 +44,7 @@ void load_arguments(struct load_options *options, struct argument rows[LOAD_ARGU
 struct load_result {
     uint64_t measured_ns;           /* how long it measured; 0 if it never came to that */
     uint64_t messages;              /* answers that came in that time */
-    uint64_t unanswered;            /* messages of that time that got no answer at all */
+    uint64_t unanswered;            /* messages that got no answer at all */
     uint64_t lost_connections;      /* that ended before we ended them */
     uint64_t cpu_ns;                /* CPU time of our thread, in that time */
     uint64_t peer_cpu_ns;           /* CPU time of the server's, if its clock was given */

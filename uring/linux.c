@@ -23,8 +23,6 @@ static struct linux_ring *linux_ring(struct ring *ring)
     return (struct linux_ring *)ring;
 }
 
-/* -- Waking -------------------------------------------------------------------------------------------------- */
-
 static struct io_uring_sqe *linux_get_entry(struct ring *ring)
 {
     struct io_uring_sqe *entry = io_uring_get_sqe(&linux_ring(ring)->uring);
@@ -33,6 +31,8 @@ static struct io_uring_sqe *linux_get_entry(struct ring *ring)
         memset(entry, 0, sizeof *entry); /* liburing leaves the last request in it */
     return entry;
 }
+
+/* -- Waking -------------------------------------------------------------------------------------------------- */
 
 /* Queues the poll of wake_fd if it is not out. A wake from before is heard at once: the counter stays above zero. */
 static int hear_wakes(struct linux_ring *self)

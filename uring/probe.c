@@ -203,7 +203,7 @@ static void fill_buffers(struct trial_memory *memory)
     io_uring_buf_ring_advance(ring, TRIAL_BUFFERS);
 }
 
-/* Buffer rings are the youngest thing that the engine cannot do without. */
+/* Without buffer rings (5.19) the engine cannot receive. */
 static int64_t run_with_buffers(struct trial *trial)
 {
     struct io_uring_buf_reg registration = {

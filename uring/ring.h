@@ -110,7 +110,7 @@ struct ring_ops {
     int (*listen)(struct ring *ring, struct ring_address *address, uint32_t backlog, bool reuse_port);
     /* Another descriptor for the same socket. Returns it, or -errno. */
     int (*duplicate)(struct ring *ring, int fd);
-    /* Sets what our sockets have set (TCP_NODELAY); for accepted ones. */
+    /* Sets what our sockets have set (TCP_NODELAY); accepted ones inherit it from their listener. */
     void (*adopt_socket)(struct ring *ring, int fd);
     /* Sends FIN after what was sent. 0 or -errno. */
     int (*shutdown_write)(struct ring *ring, int fd);

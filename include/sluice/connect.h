@@ -18,7 +18,8 @@ SLUICE_BEGIN
  * Unix path), -EMFILE…, -ETIMEDOUT after the engine's connect timeout, or -EHOSTUNREACH for a name that does not resolve.
  * sluice_stream_close() and sluice_stream_abort() cancel.
  *
- * Returns 0, -EINVAL (not an address: sluice_address_check() says why), or -ENOMEM.
+ * Returns 0, -EINVAL (not an address: sluice_address_check() says why), -ENOMEM, or -ESHUTDOWN
+ * (the engine is being destroyed).
  */
 SLUICE_API int sluice_connect(struct sluice_engine *engine, const char *address,
                               const struct sluice_stream_events *events, void *user, struct sluice_stream **stream);

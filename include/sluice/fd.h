@@ -14,7 +14,7 @@ SLUICE_BEGIN
  * a socket stream in full (half-close, linger, reset). Files are read and written from their current position;
  * reading ends at the end of the file. A write to a pipe without reader fails with -EPIPE and raises no SIGPIPE.
  *
- * Returns 0, -EBADF, -EINVAL (a datagram or listening socket, a directory, both -1), or -ENOMEM; on failure the
+ * Returns 0, -EBADF, -EINVAL (a datagram or listening socket, a directory, both -1), -ENOMEM, or -ESHUTDOWN; on failure the
  * descriptors are still the caller's.
  */
 SLUICE_API int sluice_fd_stream(struct sluice_engine *engine, int read_fd, int write_fd,

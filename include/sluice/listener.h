@@ -39,7 +39,8 @@ struct sluice_listener_options {
  * process left behind is taken over; one where somebody listens is not. The path is removed when the listener closes.
  *
  * `options` may be NULL; `events` must stay valid. Returns 0, -EINVAL (not an address), -EADDRINUSE,
- * -EADDRNOTAVAIL, -EACCES, -EHOSTUNREACH (the name does not resolve), -EMFILE, -ENOMEM…
+ * -EADDRNOTAVAIL, -EACCES, -EHOSTUNREACH (the name does not resolve), -EMFILE, -ENOMEM,
+ * -ESHUTDOWN (the engine is being destroyed)…
  */
 SLUICE_API int sluice_listen(struct sluice_engine *engine, const char *address,
                              const struct sluice_listener_options *options, const struct sluice_listener_events *events,

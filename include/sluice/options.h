@@ -33,7 +33,7 @@ enum sluice_feature {
     SLUICE_FEATURE_REGISTERED_RING = 1 << 2,   /* "registered_ring": cheaper entry into the kernel (5.18) */
     SLUICE_FEATURE_MULTISHOT_ACCEPT = 1 << 3,  /* "multishot_accept": one request a listener (5.19) */
     SLUICE_FEATURE_MULTISHOT_RECEIVE = 1 << 4, /* "multishot_receive": one request a socket (6.0) */
-    SLUICE_FEATURE_ZERO_COPY = 1 << 5,         /* "zero_copy": send without the kernel's copy (6.1) */
+    SLUICE_FEATURE_ZERO_COPY = 1 << 5,         /* "zero_copy": send without the kernel's copy (6.2) */
     SLUICE_FEATURE_INLINE_SEND = 1 << 6,       /* "inline_send": try a send at once, wait only if it must */
     SLUICE_FEATURE_NO_IOWAIT = 1 << 7,         /* "no_iowait": a sleeping engine is not shown as I/O wait (6.15) */
 };

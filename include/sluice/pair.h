@@ -20,7 +20,7 @@ struct sluice_pair_end {
  * Makes a pair. At most `capacity` bytes (0: 64 KiB) of each direction are between the ends at a time: sent by one, and
  * not yet heard by the other. They are copied once, into that memory; keeping a view copies it out. With two engines, call it on the first one's thread, before or while the second
  * runs; the second stream then may be named on the second engine's thread only, from its first callback or a post
- * on. Returns 0, or -ENOMEM.
+ * on. Returns 0, -ENOMEM, or -ESHUTDOWN.
  */
 SLUICE_API int sluice_pair(const struct sluice_pair_end *first, const struct sluice_pair_end *second, size_t capacity,
                            struct sluice_stream **first_stream, struct sluice_stream **second_stream);

@@ -110,7 +110,8 @@ SLUICE_API int sluice_stream_send_vector(struct sluice_stream *stream, const str
 
 /*
  * The same without copying: shares the view's buffer (one more reference) until the kernel is done with it. The
- * bytes must not change until then. Views under 256 bytes are copied instead, which is cheaper.
+ * bytes must not change until then. Views under 256 bytes are copied instead, which is cheaper, and so are views of
+ * received buffers while these are scarce.
  * Returns as sluice_stream_send(); on a refusal no reference was taken.
  */
 SLUICE_API int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_view *view);

@@ -91,8 +91,8 @@ static bool layer_is_blocked(const struct sluice_stream *stream)
 {
     const struct layer *layer = layer_of(stream);
 
-    /* While the stream below owes us a drain, it comes; then lower_drained() is called. */
-    return !layer->lower || layer->lower->owes_drain;
+    /* While the stream below owes us a drain, it comes; once it takes nothing more, its end does. */
+    return !layer->lower || layer->lower->owes_drain || stream_write_status(layer->lower) == SLUICE_WRITE_CLOSED;
 }
 
 static void layer_flush(struct sluice_stream *stream)
@@ -144,9 +144,9 @@ static void layer_update_receive(struct sluice_stream *stream)
         sluice_stream_pause(layer->lower);
 }
 
-static uint64_t layer_last_active(const struct sluice_stream *stream)
+static uint64_t layer_last_active(struct sluice_stream *stream)
 {
-    const struct sluice_stream *lower = layer_of(stream)->lower;
+    struct sluice_stream *lower = layer_of(stream)->lower;
     uint64_t below = lower ? lower->ops->last_active(lower) : 0;
 
     return below > stream->active_at ? below : stream->active_at;

@@ -11,7 +11,9 @@ bool stream_wants_data(const struct sluice_stream *stream)
 {
     if (stream->state == SLUICE_CLOSING || stream->state == SLUICE_CLOSED)
         return !stream->is_aborted && stream->state != SLUICE_CLOSED;
-    return stream->read_status == SLUICE_READABLE && stream->events && stream->events->on_data;
+    /* What a broken stream's peer has sent before comes to its end, and has to be heard to know it. */
+    return stream->is_broken ||
+           (stream->read_status == SLUICE_READABLE && stream->events && stream->events->on_data);
 }
 
 /* Bytes may be told right now, if nothing stands before them. */
@@ -98,6 +100,9 @@ int sluice_stream_pause(struct sluice_stream *stream)
     if (stream->read_status == SLUICE_READABLE) {
         stream->read_status = SLUICE_READ_PAUSED;
         stream->ops->update_receive(stream);
+        /* It breaks, and its user means to wait for a drain that cannot come. */
+        if (stream->error && stream->owes_drain)
+            stream_fail(stream, stream->error, (enum sluice_side)stream->side);
     }
     return 0;
 }

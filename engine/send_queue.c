@@ -56,6 +56,8 @@ static void tell_drain(struct sluice_stream *stream)
 {
     if (!stream->owes_drain || stream->unsent.len > stream->low_mark)
         return;
+    if (stream_write_status(stream) == SLUICE_WRITE_CLOSED)
+        return;
     stream->owes_drain = false;
     if (stream_write_status(stream) == SLUICE_WRITABLE && stream->events && stream->events->on_drain)
         stream->events->on_drain(stream, stream->user);

@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 
 #include "engine/connect.h"
@@ -13,7 +12,7 @@
 struct socket_stream {
     struct transport transport;
     struct connector *connector; /* NULL unless connecting */
-    int unacknowledged;          /* bytes the peer had yet to take when the linger time last ran out */
+    int unacknowledged;          /* bytes the peer had yet to take when we last asked; 0 before */
     void (*on_gone)(void *watcher);
     void *watcher;
 };
@@ -121,18 +120,34 @@ static void socket_close(struct sluice_stream *stream)
     transport_update_receive(stream);
 }
 
+/*
+ * Bytes of ours are with the kernel, and the peer takes them: the number has changed since we last asked. While our own
+ * queue stands still that is the only sign of a slow peer, because a socket becomes writable again by the third of its
+ * buffer. The first time we ask, there is no number to compare with: then it is given the benefit of the doubt.
+ */
+static bool peer_is_taking(struct socket_stream *socket)
+{
+    struct ring *ring = ring_of(&socket->transport.stream);
+    int before = socket->unacknowledged;
+    int now = socket->transport.write_fd < 0 ? 0 : ring->ops->unacknowledged(ring, socket->transport.write_fd);
+
+    socket->unacknowledged = now;
+    return now > 0 && now != before;
+}
+
+static uint64_t socket_last_active(struct sluice_stream *stream)
+{
+    if (peer_is_taking(socket_of(stream)))
+        stream->active_at = stream->engine->now;
+    return stream->active_at;
+}
+
 static void socket_linger_over(struct sluice_stream *stream)
 {
-    struct socket_stream *socket = socket_of(stream);
-    int unacknowledged = ring_of(stream)->ops->unacknowledged(ring_of(stream), socket->transport.write_fd);
-
-    /* A peer that still takes our bytes may take its time. */
-    if (unacknowledged > 0 && unacknowledged < socket->unacknowledged) {
-        socket->unacknowledged = unacknowledged;
+    if (peer_is_taking(socket_of(stream)))
         stream_start_linger(stream);
-        return;
-    }
-    transport_leave(&socket->transport);
+    else
+        transport_leave(transport_of(stream));
 }
 
 static void socket_abort(struct sluice_stream *stream)
@@ -181,7 +196,7 @@ static const struct stream_ops socket_ops = {
     .update_receive = transport_update_receive,
     .linger_over = socket_linger_over,
     .prefix = stream_no_prefix,
-    .last_active = stream_own_last_active,
+    .last_active = socket_last_active,
     .address = socket_address,
     .destroy = transport_destroy,
 };
@@ -201,7 +216,6 @@ static int create(struct sluice_engine *engine, enum sluice_state state, const s
         free(socket);
         return error;
     }
-    socket->unacknowledged = INT_MAX;
     *result = socket;
     return 0;
 }

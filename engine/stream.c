@@ -153,27 +153,42 @@ void stream_fail(struct sluice_stream *stream, int error, enum sluice_side side)
     stream_unguard(stream);
 }
 
+/* Our direction is broken: what is queued will not be sent, and need not wait for the end unless the kernel has it. */
+static void stop_sending(struct sluice_stream *stream)
+{
+    stop_writing(stream);
+    if (!stream->ops->is_blocked(stream))
+        send_queue_drop(stream);
+}
+
+/* Its user has paused until on_drain, which will not come: only the end can reach them. */
+static bool waits_in_vain(const struct sluice_stream *stream)
+{
+    return stream->owes_drain && stream->read_status == SLUICE_READ_PAUSED;
+}
+
 void stream_fail_after_data(struct sluice_stream *stream, int error, enum sluice_side side)
 {
-    if (stream->state != SLUICE_OPEN || bytes_is_empty(&stream->held)) {
+    if (stream->state != SLUICE_OPEN || bytes_is_empty(&stream->held) || waits_in_vain(stream)) {
         stream_fail(stream, error, side);
         return;
     }
     set_cause(stream, error, side);
-    stop_writing(stream);
+    stop_sending(stream);
     stream->is_failing = true;
     stream_schedule_work(stream);
 }
 
 void stream_break(struct sluice_stream *stream, int error, enum sluice_side side)
 {
-    if (stream->state != SLUICE_OPEN || stream->has_ended) {
+    if (stream->state != SLUICE_OPEN || stream->has_ended || waits_in_vain(stream)) {
         stream_fail_after_data(stream, error, side);
         return;
     }
     set_cause(stream, error, side);
-    stop_writing(stream);
+    stop_sending(stream);
     stream->is_broken = true;
+    stream->ops->update_receive(stream);
 }
 
 void stream_wind_down(struct sluice_stream *stream)
@@ -474,7 +489,7 @@ int sluice_stream_local_address(const struct sluice_stream *stream, char *text, 
 
 /* -- Defaults of ops ----------------------------------------------------------------------------------------- */
 
-uint64_t stream_own_last_active(const struct sluice_stream *stream)
+uint64_t stream_own_last_active(struct sluice_stream *stream)
 {
     return stream->active_at;
 }

@@ -47,8 +47,8 @@ struct stream_ops {
     void (*linger_over)(struct sluice_stream *stream);
     /* Writes what precedes a message of `len` bytes. Returns its length; 0 where there are no messages. */
     size_t (*prefix)(const struct sluice_stream *stream, size_t len, uint8_t prefix[STREAM_PREFIX_MAX]);
-    /* When a byte last moved, in either direction, here or below. */
-    uint64_t (*last_active)(const struct sluice_stream *stream);
+    /* When a byte last moved, in either direction, here or below. Asked rarely: when a time without one runs out. */
+    uint64_t (*last_active)(struct sluice_stream *stream);
     int (*address)(const struct sluice_stream *stream, bool wants_peer, struct ring_address *address);
     /* Gives back what init took; the memory of the stream itself is freed by its last holder. */
     void (*destroy)(struct sluice_stream *stream);
@@ -168,7 +168,7 @@ void stream_start_linger(struct sluice_stream *stream);
 void stream_closed(struct sluice_stream *stream);
 
 /* Defaults of ops for transports that stand on nothing. */
-uint64_t stream_own_last_active(const struct sluice_stream *stream);
+uint64_t stream_own_last_active(struct sluice_stream *stream);
 size_t stream_no_prefix(const struct sluice_stream *stream, size_t len, uint8_t prefix[STREAM_PREFIX_MAX]);
 void stream_never_lingers(struct sluice_stream *stream);
 

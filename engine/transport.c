@@ -156,7 +156,7 @@ static void fail_send(struct transport *transport, int error)
     struct sluice_stream *stream = &transport->stream;
 
     /* The peer is gone, but what it sent before may still be on its way up: hear it out. */
-    if ((error == -EPIPE || error == -ECONNRESET) && transport->receive.is_armed)
+    if (error == -EPIPE || error == -ECONNRESET)
         stream_break(stream, error, SLUICE_REMOTE);
     else
         stream_fail_after_data(stream, error, SLUICE_REMOTE);

@@ -61,6 +61,7 @@ static struct io_uring_sqe *get_entry(struct server *server)
 
     if (!entry) {
         io_uring_submit(&server->ring);
+        server->answered_at_once = 0; /* their completions are in the queue already */
         entry = io_uring_get_sqe(&server->ring);
     }
     return entry;

@@ -35,7 +35,7 @@ static void tell(struct chat_member *member, const struct sluice_view *words)
 {
     int answer = sluice_stream_send_view(member->stream, words);
 
-    if (answer != -ENOBUFS && answer != -ENOMEM)
+    if (answer >= 0 || answer == -EPIPE)
         return;
     member->chat->dropped++;
     sluice_stream_abort(member->stream, answer);

@@ -46,9 +46,8 @@ void relay_data(struct relay *relay, const struct sluice_view *view)
         sluice_stream_pause(relay->source);
     else if (answer == -ENOBUFS)
         keep_refused(relay, view);
-    else if (answer == -ENOMEM)
+    else if (answer < 0 && answer != -EPIPE) /* else the target takes no more, and its owner hears why */
         sluice_stream_abort(relay->source, answer);
-    /* -EPIPE: the target takes no more; its owner knows, or is about to hear why. */
 }
 
 void relay_end(struct relay *relay)

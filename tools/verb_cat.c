@@ -14,9 +14,14 @@
 #include <sluice/listener.h>
 
 #include "tools/arguments.h"
+#include "tools/container_of.h"
 #include "tools/interrupt.h"
 #include "tools/relay.h"
+#include "tools/units.h"
 #include "tools/verb.h"
+
+/* After the peer's end: how long an input that says nothing is still waited for. */
+#define QUIET_NS UNITS_NS_PER_S
 
 struct cat {
     const char *address;
@@ -25,10 +30,11 @@ struct cat {
     struct sluice_stream *connection; /* each is NULL before it is made and after it has closed */
     struct sluice_stream *input;
     struct sluice_stream *output;
-    struct relay outgoing; /* from the input to the connection */
-    struct relay incoming; /* from the connection to the output */
-    bool is_joined;        /* True exactly when the relays are in use. */
-    bool has_failed;       /* True exactly when a line has told why. */
+    struct relay outgoing;     /* from the input to the connection */
+    struct relay incoming;     /* from the connection to the output */
+    struct sluice_timer quiet; /* armed from the peer's end to ours */
+    bool is_joined;            /* True exactly when the relays are in use. */
+    bool has_failed;           /* True exactly when a line has told why. */
 };
 
 /* -- Ending -------------------------------------------------------------------------------------------------- */
@@ -70,6 +76,8 @@ static void input_on_data(struct sluice_stream *stream, const struct sluice_view
 
     (void)stream;
     relay_data(&cat->outgoing, view);
+    if (cat->incoming.has_ended)
+        sluice_timer_start(cat->engine, &cat->quiet, QUIET_NS);
 }
 
 static void input_on_end(struct sluice_stream *stream, void *user)
@@ -77,6 +85,7 @@ static void input_on_end(struct sluice_stream *stream, void *user)
     struct cat *cat = user;
 
     (void)stream;
+    sluice_timer_stop(cat->engine, &cat->quiet);
     relay_end(&cat->outgoing);
 }
 
@@ -189,16 +198,28 @@ static void connection_on_drain(struct sluice_stream *stream, void *user)
     relay_drain(&cat->outgoing);
 }
 
-/* Nothing more to print. What was read from standard input is still sent, what was not read will not be. */
+/* Nothing more to print. What standard input has to say is still sent: the peer may have ended only its direction. */
 static void connection_on_end(struct sluice_stream *stream, void *user)
 {
     struct cat *cat = user;
 
+    (void)stream;
     relay_end(&cat->incoming);
-    if (cat->outgoing.has_ended)
+    if (!cat->outgoing.has_ended)
+        sluice_timer_start(cat->engine, &cat->quiet, QUIET_NS);
+}
+
+/* The peer has most likely gone, and nobody says anything that would show it. */
+static void on_quiet(struct sluice_timer *timer)
+{
+    struct cat *cat = container_of(timer, struct cat, quiet);
+
+    if (sluice_stream_queued(cat->connection) > 0) { /* it is the peer that is slow */
+        sluice_timer_start(cat->engine, timer, QUIET_NS);
         return;
+    }
     cut(cat->input);
-    sluice_stream_close(stream);
+    relay_end(&cat->outgoing);
 }
 
 static void connection_on_close(struct sluice_stream *stream, const struct sluice_close *why, void *user)
@@ -208,6 +229,7 @@ static void connection_on_close(struct sluice_stream *stream, const struct sluic
     (void)stream;
     note_error(cat, cat->address, why->error);
     cat->connection = NULL;
+    sluice_timer_stop(cat->engine, &cat->quiet);
     cut(cat->input);
     if (cat->is_joined)
         relay_end(&cat->incoming);
@@ -287,7 +309,9 @@ static bool parse(struct cat *cat, int argc, char **argv, int *status)
     const struct arguments arguments = {
         .verb = "cat",
         .summary = "Sends standard input to a stream and prints what comes back, until the peer ends.",
-        .notes = "At the end of standard input our direction is ended; what the peer still sends is printed.",
+        .notes =
+            "At the end of standard input our direction is ended; what the peer still sends is printed. After the peer's\n"
+            "end standard input is still sent, until it ends or is quiet for a second.",
         .example = "echo hello | sluice cat 127.0.0.1:7000",
         .options = &option,
         .option_count = 1,
@@ -301,7 +325,7 @@ static bool parse(struct cat *cat, int argc, char **argv, int *status)
 int verb_cat(int argc, char **argv)
 {
     struct sluice_engine_options options = {.size = sizeof options};
-    struct cat cat = {0};
+    struct cat cat = {.quiet.fire = on_quiet};
     int status;
     int error;
 

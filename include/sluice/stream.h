@@ -78,7 +78,7 @@ struct sluice_stream_events {
     void (*on_open)(struct sluice_stream *stream, void *user);
     /* Bytes arrived. The view is lent until this returns; see sluice_view_keep(). */
     void (*on_data)(struct sluice_stream *stream, const struct sluice_view *view, void *user);
-    /* After SLUICE_FULL the queue has fallen to its low mark. Once for each time; never after close. */
+    /* After SLUICE_FULL the queue has fallen to its low mark. Once for each time; never once we may not send. */
     void (*on_drain)(struct sluice_stream *stream, void *user);
     /* The peer sends no more. We still may. Told once, after the last on_data. */
     void (*on_end)(struct sluice_stream *stream, void *user);

@@ -38,7 +38,7 @@ struct record {
     uint8_t *bytes;          /* all that arrived */
     size_t len;
     size_t capacity;
-    char told[64]; /* the order: o(pen), v(iew), d(rain), e(nd), c(lose); of v and d in a row only the first */
+    char told[8]; /* the order: o(pen), v(iew), d(rain), e(nd), c(lose); of each the first */
 
     /* Left to send, by send_all(): the next as soon as there is room. */
     const uint8_t *source;

@@ -204,6 +204,15 @@ interrupt_server -TERM
 claim "SIGTERM ends as well" equal $status 0
 claim "with the totals" grep -q '^connections   17$' "$totals"
 
+# Two received buffers fit below the limit, a third is refused before the high mark is reached.
+export SLUICE_SEND_HIGH_MARK=40K SLUICE_SEND_LIMIT=40K
+serve echo "unix:@sluice-test-$$" --json
+timeout 20 "$sluice" cat "$address" <bytes >output 2>errors
+claim "refused views are sent later" equal $? 0
+claim "refused views are not lost" cmp bytes output
+interrupt_server
+unset SLUICE_SEND_HIGH_MARK SLUICE_SEND_LIMIT
+
 # -- The other services -----------------------------------------------------------------------------------------
 
 serve sink "unix:@sluice-sink-$$" --json

@@ -115,7 +115,11 @@ static void pair_flush(struct sluice_stream *stream)
     uint32_t count;
 
     if (atomic_load(&outgoing->is_refused)) {
-        stream_break(stream, -EPIPE, SLUICE_REMOTE);
+        /* A peer that aborts resets first, and refuses then. */
+        if (atomic_load(&pair->incoming->is_reset))
+            stream_fail(stream, -ECONNRESET, SLUICE_REMOTE);
+        else
+            stream_break(stream, -EPIPE, SLUICE_REMOTE);
         return;
     }
     count = bytes_gather(&stream->unsent, pieces, GATHER_PIECES, room, &len);

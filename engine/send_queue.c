@@ -100,7 +100,15 @@ void send_queue_drop(struct sluice_stream *stream)
 
 /* -- Sending ------------------------------------------------------------------------------------------------- */
 
-static int may_send(const struct sluice_stream *stream, size_t len)
+/* Over a limit: nothing is taken, and if something is queued here, its drain is the time to try again. */
+static int refuse_for_now(struct sluice_stream *stream)
+{
+    if (!bytes_is_empty(&stream->unsent))
+        stream->owes_drain = true;
+    return -ENOBUFS;
+}
+
+static int may_send(struct sluice_stream *stream, size_t len)
 {
     const struct sluice_engine *engine = stream->engine;
     uint64_t queued = atomic_load_explicit(&engine->counters.queued_bytes, memory_order_relaxed);
@@ -110,9 +118,9 @@ static int may_send(const struct sluice_stream *stream, size_t len)
     if (len > stream->message_max)
         return -EMSGSIZE;
     if (len > stream->send_limit || stream->unsent.len > stream->send_limit - len)
-        return -ENOBUFS;
+        return refuse_for_now(stream);
     if (len > engine->options.memory_budget || queued > engine->options.memory_budget - len)
-        return -ENOBUFS;
+        return refuse_for_now(stream);
     return 0;
 }
 

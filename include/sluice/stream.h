@@ -78,7 +78,7 @@ struct sluice_stream_events {
     void (*on_open)(struct sluice_stream *stream, void *user);
     /* Bytes arrived. The view is lent until this returns; see sluice_view_keep(). */
     void (*on_data)(struct sluice_stream *stream, const struct sluice_view *view, void *user);
-    /* After SLUICE_FULL the queue has fallen to its low mark. Once for each time; never once we may not send. */
+    /* After SLUICE_FULL or -ENOBUFS the queue has fallen to its low mark. Once a time; never once we may not send. */
     void (*on_drain)(struct sluice_stream *stream, void *user);
     /* The peer sends no more. We still may. Told once, after the last on_data. */
     void (*on_end)(struct sluice_stream *stream, void *user);
@@ -98,7 +98,8 @@ SLUICE_API void sluice_stream_set_events(struct sluice_stream *stream, const str
  *
  * Returns SLUICE_ROOM or SLUICE_FULL, or with nothing taken:
  *   -EPIPE    our direction is closing or closed
- *   -ENOBUFS  it would pass the stream's send limit or the engine's memory budget; wait for on_drain
+ *   -ENOBUFS  it would pass the stream's send limit or the engine's memory budget. If bytes are queued on this
+ *             stream, on_drain comes when they are few enough, as after SLUICE_FULL; if not, try later, or less
  *   -EMSGSIZE a message longer than its layer allows
  *   -ENOMEM   no memory for the copy
  * What was taken is flushed in order. If the stream ends first, on_close counts it.

@@ -21,7 +21,6 @@ int engine_create_on(struct ring *ring, const struct sluice_engine_options *opti
         goto destroy_ring;
     engine->ring = ring;
     engine->options = *options;
-    engine->thread = pthread_self();
     run_queue_init(&engine->tasks);
     operations_init(&engine->operations);
     pool_init(&engine->pool);

@@ -2,7 +2,6 @@
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -92,7 +91,6 @@ struct sluice_engine {
     struct zero_copy *zero_copies; /* not in use, kept for later */
     struct link streams;   /* every stream that is not yet freed */
     struct link listeners; /* every listener that is not yet freed */
-    pthread_t thread;
     struct sluice_engine_options options; /* complete: no member is "default" */
     struct counters counters;
     struct io_uring_sqe nowhere; /* takes the requests that a broken ring does not */
@@ -119,7 +117,7 @@ static inline bool engine_uses(const struct sluice_engine *engine, uint32_t feat
 
 static inline bool engine_is_mine(const struct sluice_engine *engine)
 {
-    return pthread_equal(engine->thread, pthread_self());
+    return mailbox_is_mine(engine->mailbox);
 }
 
 #endif

@@ -13,6 +13,7 @@ struct mailbox *mailbox_create(struct ring *ring)
 
     if (!mailbox)
         return NULL;
+    mailbox->owner = pthread_self();
     mailbox->ring = ring;
     atomic_init(&mailbox->holders, 1);
     return mailbox;

@@ -7,6 +7,7 @@
 #ifndef ENGINE_MAILBOX_H
 #define ENGINE_MAILBOX_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,17 +17,23 @@
 #include "uring/ring.h"
 
 struct mailbox {
+    pthread_t owner;   /* the thread that reads it */
     struct ring *ring; /* to wake; gone once the mailbox is closed */
     _Atomic(struct sluice_post *) newest;
     atomic_bool needs_wake;    /* true exactly while the reader may sleep without having seen the next post */
     _Atomic(uint32_t) wakers;  /* threads that may be using `ring` right now */
-    _Atomic(uint32_t) holders; /* the engine, and ends of pairs */
+    _Atomic(uint32_t) holders; /* the engine, its streams, ends of pairs */
 };
 
-/* One holder. NULL if there is no memory. */
+/* One holder, and the calling thread for its owner. NULL if there is no memory. */
 struct mailbox *mailbox_create(struct ring *ring);
 void mailbox_hold(struct mailbox *mailbox);
 void mailbox_drop(struct mailbox *mailbox);
+
+static inline bool mailbox_is_mine(const struct mailbox *mailbox)
+{
+    return pthread_equal(mailbox->owner, pthread_self());
+}
 
 /* [any thread that holds it] Returns false if it is closed: then nothing was posted. */
 bool mailbox_post(struct mailbox *mailbox, struct sluice_post *post);

@@ -76,7 +76,7 @@ int sluice_view_keep(struct sluice_stream *stream, const struct sluice_view *vie
     struct sluice_engine *engine = stream->engine;
     struct block *block;
 
-    assert(engine_is_mine(engine));
+    assert(mailbox_is_mine(stream->mailbox));
     if (leases_may_keep(&engine->leases, view->buffer)) {
         sluice_buffer_hold(view->buffer);
         *kept = *view;
@@ -94,7 +94,7 @@ int sluice_view_keep(struct sluice_stream *stream, const struct sluice_view *vie
 
 int sluice_stream_pause(struct sluice_stream *stream)
 {
-    assert(engine_is_mine(stream->engine));
+    assert(mailbox_is_mine(stream->mailbox));
     if (stream->read_status == SLUICE_READ_CLOSED)
         return -EPIPE;
     if (stream->read_status == SLUICE_READABLE) {
@@ -109,7 +109,7 @@ int sluice_stream_pause(struct sluice_stream *stream)
 
 int sluice_stream_resume(struct sluice_stream *stream)
 {
-    assert(engine_is_mine(stream->engine));
+    assert(mailbox_is_mine(stream->mailbox));
     if (stream->read_status == SLUICE_READ_CLOSED)
         return -EPIPE;
     if (stream->read_status == SLUICE_READ_PAUSED) {

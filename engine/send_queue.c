@@ -111,10 +111,12 @@ static int refuse_for_now(struct sluice_stream *stream)
 static int may_send(struct sluice_stream *stream, size_t len)
 {
     const struct sluice_engine *engine = stream->engine;
-    uint64_t queued = atomic_load_explicit(&engine->counters.queued_bytes, memory_order_relaxed);
+    uint64_t queued;
 
+    /* First: of a stream that is only held, the engine may be gone. */
     if (stream_write_status(stream) != SLUICE_WRITABLE)
         return -EPIPE;
+    queued = atomic_load_explicit(&engine->counters.queued_bytes, memory_order_relaxed);
     if (len > stream->message_max)
         return -EMSGSIZE;
     if (len > stream->send_limit || stream->unsent.len > stream->send_limit - len)
@@ -166,7 +168,7 @@ int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *
     ssize_t added;
     int refusal;
 
-    assert(engine_is_mine(stream->engine));
+    assert(mailbox_is_mine(stream->mailbox));
     for (size_t i = 0; i < count; i++)
         len += pieces[i].iov_len;
     refusal = may_send(stream, len);
@@ -188,9 +190,11 @@ int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_vi
     ssize_t added;
     int refusal;
 
+    assert(mailbox_is_mine(stream->mailbox));
+    if (stream_write_status(stream) != SLUICE_WRITABLE)
+        return -EPIPE;
     if (view->len < SHARE_MINIMUM || !leases_may_keep(&stream->engine->leases, view->buffer))
         return sluice_stream_send(stream, view->data, view->len);
-    assert(engine_is_mine(stream->engine));
     refusal = may_send(stream, view->len);
     if (refusal)
         return refusal;
@@ -226,14 +230,14 @@ int stream_pass_down(struct sluice_stream *stream, struct sluice_stream *lower)
 
 int sluice_stream_set_send_limits(struct sluice_stream *stream, size_t low_mark, size_t high_mark, size_t limit)
 {
-    assert(engine_is_mine(stream->engine));
+    assert(mailbox_is_mine(stream->mailbox));
     if (low_mark >= high_mark || high_mark > limit)
         return -EINVAL;
     stream->low_mark = low_mark;
     stream->high_mark = high_mark;
     stream->send_limit = limit;
     /* A new low mark may be reached already. */
-    if (stream->owes_drain)
+    if (stream->owes_drain && stream->state != SLUICE_CLOSED)
         stream_schedule_flush(stream);
     return 0;
 }
@@ -311,6 +315,10 @@ int sluice_stream_post_send(struct sluice_stream *stream, const void *data, size
     *send = (struct posted_send){.post.run = run_posted_send, .stream = stream, .len = len};
     memcpy(send->data, data, len);
     sluice_stream_hold(stream);
-    sluice_engine_post(stream->engine, &send->post);
-    return 0;
+    if (mailbox_post(stream->mailbox, &send->post))
+        return 0;
+    atomic_fetch_sub(&stream->posted, len);
+    sluice_stream_release(stream);
+    free(send);
+    return -EPIPE;
 }

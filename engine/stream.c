@@ -39,6 +39,7 @@ void stream_init(struct sluice_stream *stream, const struct stream_ops *ops, str
         .events = events,
         .user = user,
         .engine = engine,
+        .mailbox = engine->mailbox,
         .state = state,
         .is_ready = state == SLUICE_OPEN,
         .holders = 1,
@@ -53,20 +54,13 @@ void stream_init(struct sluice_stream *stream, const struct stream_ops *ops, str
         .send_limit = engine->options.send_limit,
         .message_max = SIZE_MAX,
     };
+    mailbox_hold(stream->mailbox);
     link_append(&engine->streams, &stream->link);
     counter_add(&engine->counters.streams, 1);
     if (state == SLUICE_CONNECTING)
         start_timer(stream, engine->now, engine->options.connect_timeout_ns);
     else if (stream->idle_timeout_ns)
         start_timer(stream, engine->now, stream->idle_timeout_ns);
-}
-
-void stream_discard(struct sluice_stream *stream)
-{
-    assert(stream->guards == 0);
-    timers_stop(&stream->engine->timers, &stream->timer);
-    counter_subtract(&stream->engine->counters.streams, 1);
-    link_remove(&stream->link);
 }
 
 void sluice_stream_hold(struct sluice_stream *stream)
@@ -77,8 +71,10 @@ void sluice_stream_hold(struct sluice_stream *stream)
 void sluice_stream_release(struct sluice_stream *stream)
 {
     /* Release what this thread wrote, acquire what the others wrote before they let go. */
-    if (atomic_fetch_sub_explicit(&stream->holders, 1, memory_order_acq_rel) == 1)
-        free(stream);
+    if (atomic_fetch_sub_explicit(&stream->holders, 1, memory_order_acq_rel) > 1)
+        return;
+    mailbox_drop(stream->mailbox);
+    free(stream);
 }
 
 static void destroy_stream(struct sluice_stream *stream)
@@ -235,20 +231,20 @@ static void abort_from_afar(struct sluice_stream *stream, int error)
 {
     int none = 0;
 
-    if (atomic_load(&stream->posted) & STREAM_POSTS_CLOSED)
-        return;
     if (!atomic_compare_exchange_strong(&stream->abort_error, &none, error))
         return;
     stop_writing(stream);
     sluice_stream_hold(stream);
-    sluice_engine_post(stream->engine, &stream->abort_post);
+    /* Refused if the engine is gone; then so is whatever there was to abort. */
+    if (!mailbox_post(stream->mailbox, &stream->abort_post))
+        sluice_stream_release(stream);
 }
 
 void sluice_stream_abort(struct sluice_stream *stream, int error)
 {
     if (error >= 0)
         error = -ECONNABORTED;
-    if (engine_is_mine(stream->engine))
+    if (mailbox_is_mine(stream->mailbox))
         stream_fail(stream, error, SLUICE_LOCAL);
     else
         abort_from_afar(stream, error);
@@ -265,7 +261,7 @@ void stream_end(struct sluice_stream *stream)
 
 void sluice_stream_set_events(struct sluice_stream *stream, const struct sluice_stream_events *events, void *user)
 {
-    assert(engine_is_mine(stream->engine));
+    assert(mailbox_is_mine(stream->mailbox));
     stream->events = events;
     stream->user = user;
     if (stream->state == SLUICE_CLOSED)
@@ -352,7 +348,7 @@ int sluice_stream_finish(struct sluice_stream *stream)
 {
     uint8_t writable = SLUICE_WRITABLE;
 
-    assert(engine_is_mine(stream->engine));
+    assert(mailbox_is_mine(stream->mailbox));
     if (!atomic_compare_exchange_strong(&stream->write_status, &writable, SLUICE_WRITE_CLOSING))
         return -EPIPE;
     stream_schedule_flush(stream);
@@ -364,7 +360,7 @@ void sluice_stream_close(struct sluice_stream *stream)
     uint8_t writable = SLUICE_WRITABLE;
     bool was_connecting = stream->state == SLUICE_CONNECTING;
 
-    assert(engine_is_mine(stream->engine));
+    assert(mailbox_is_mine(stream->mailbox));
     if (stream->state >= SLUICE_CLOSING)
         return;
     if (stream->is_failing || stream->is_broken) {
@@ -418,7 +414,7 @@ static void run_timer(struct sluice_timer *timer)
 
 void sluice_stream_set_idle_timeout(struct sluice_stream *stream, uint64_t timeout_ns)
 {
-    assert(engine_is_mine(stream->engine));
+    assert(mailbox_is_mine(stream->mailbox));
     stream->idle_timeout_ns = timeout_ns;
     if (stream->state != SLUICE_OPEN)
         return;

@@ -58,7 +58,8 @@ struct sluice_stream {
     const struct stream_ops *ops;
     const struct sluice_stream_events *events; /* NULL: nobody hears it */
     void *user;
-    struct sluice_engine *engine;
+    struct sluice_engine *engine; /* gone once the stream is closed and only held */
+    struct mailbox *mailbox;      /* the engine's; ours as long as the memory is */
 
     /* WRITABLE -> CLOSING -> CLOSED, never back. Any thread reads it; any thread may store CLOSED, by an abort. */
     _Atomic(uint8_t) write_status;
@@ -112,8 +113,6 @@ struct sluice_stream {
 /* `memory` of a stream starts with the base. CONNECTING starts the connect timeout; OPEN the idle timeout. */
 void stream_init(struct sluice_stream *stream, const struct stream_ops *ops, struct sluice_engine *engine,
                  enum sluice_state state, const struct sluice_stream_events *events, void *user);
-/* Undoes stream_init() for a stream that nobody has seen. Its memory is the caller's to free. */
-void stream_discard(struct sluice_stream *stream);
 
 /* -- Guards -------------------------------------------------------------------------------------------------- */
 

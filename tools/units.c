@@ -118,16 +118,18 @@ void units_write_duration(uint64_t time_ns, char *text, size_t text_size)
     write_exactly(time_ns, duration_units, COUNT(duration_units), text, text_size);
 }
 
-/* In the largest unit of which there is at least one. */
+/* In the largest unit of which there is at least one; what is smaller than the smallest is not worth a digit. */
 static void show(double value, const struct unit *units, size_t unit_count, char *text, size_t text_size)
 {
     size_t i = 0;
     double scaled;
+    int digits;
 
     while (i + 1 < unit_count && value >= (double)units[i + 1].scale)
         i++;
     scaled = value / (double)units[i].scale;
-    snprintf(text, text_size, "%.*f %s", scaled < 9.995 ? 2 : scaled < 99.95 ? 1 : 0, scaled, units[i].shown);
+    digits = i == 0 || scaled >= 99.95 ? 0 : scaled >= 9.995 ? 1 : 2;
+    snprintf(text, text_size, "%.*f %s", digits, scaled, units[i].shown);
 }
 
 void units_show_size(double bytes, char *text, size_t text_size)

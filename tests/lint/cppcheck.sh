@@ -9,6 +9,6 @@ for folder in uring engine tools perf; do
     [ ! -d "$folder" ] || folders="$folders $folder"
 done
 # shellcheck disable=SC2086 # a list of words
-"${1:-cppcheck}" --quiet --std=c11 --language=c --library=posix,gnu -D_GNU_SOURCE -D__linux__ -I . -I include \
+"${1:-cppcheck}" --quiet --std=c11 --language=c --library=posix,gnu -D_GNU_SOURCE -D__linux__ -DSLUICE_VERSION='""' -I . -I include \
     --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
     -j "$(nproc)" --error-exitcode=1 $folders

@@ -1,10 +1,7 @@
 #!/bin/sh
-# clang-tidy finds nothing. Usage: tidy.sh CLANG-TIDY BUILD, a build folder that holds compile_commands.json.
+# clang-tidy finds nothing in what a build compiles. Usage: tidy.sh CLANG-TIDY BUILD
 set -eu
-tidy=$1
-build=$(realpath "$2")
-cd "$(dirname "$0")/../.."
-. tests/lint/files.sh
+cd "$2"
 
-c_files uring engine tools perf tests | grep '\.c$' |
-    xargs -n 4 -P "$(nproc)" "$tidy" --quiet -p "$build"
+sed -n 's/^ *"file": "\(.*\)",\{0,1\}$/\1/p' compile_commands.json | sort -u |
+    xargs -n 4 -P "$(nproc)" "$1" --quiet -p .

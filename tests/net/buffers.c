@@ -116,14 +116,9 @@ static void storm(uint32_t buffer_count)
     free(flood);
 }
 
-Test(buffers, two_of_them_serve_two_hundred_floods)
+Test(buffers, eight_of_them_serve_two_hundred_floods)
 {
-    storm(2);
-}
-
-Test(buffers, four_of_them_serve_two_hundred_floods)
-{
-    storm(4);
+    storm(8);
 }
 
 Test(buffers, sixteen_of_them_serve_two_hundred_floods)

@@ -278,7 +278,8 @@ int end_send(struct end *end, size_t len)
     cr_assert(answer == SLUICE_ROOM || answer == SLUICE_FULL || answer == -EPIPE || answer == -ENOBUFS, "%d", answer);
     if (answer >= 0)
         end->accepted += len;
-    if (answer == SLUICE_FULL) {
+    /* A refusal promises a drain, too, if there is a queue to be drained. */
+    if (answer == SLUICE_FULL || (answer == -ENOBUFS && sluice_stream_queued(end->stream) > 0)) {
         end->fulls += !end->is_full;
         end->is_full = true;
     }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,7 +26,9 @@ enum {
 static void expect_graceful(const struct end *end)
 {
     cr_assert_eq(end->closes, 1);
-    cr_assert_eq(end->why.error, 0, "%s", strerror(-end->why.error));
+    cr_assert_eq(end->why.error, 0, "%s after %llu bytes in, %llu out, %llu unsent", strerror(-end->why.error),
+                 (unsigned long long)end->received, (unsigned long long)end->accepted,
+                 (unsigned long long)end->why.unsent);
     cr_assert_eq(end->why.unsent, 0);
 }
 
@@ -49,7 +52,8 @@ void story_echo(const struct sluice_engine_options *options, enum peer_family fa
     cr_assert_eq(client.ends, 1);
     cr_assert_eq(client.accepted, bytes);
     cr_assert_eq(client.received, bytes);
-    cr_assert_eq(client.drains, client.fulls);
+    /* The last send may have filled it; then finishing came before the drain. */
+    cr_assert(client.drains == client.fulls || client.drains == client.fulls - 1);
     server_close(&server);
     net_close(&net);
     peer_remove_folders();

@@ -171,9 +171,11 @@ claim "and a line says so" matches "$(cat errors)" '^sluice: standard output: No
 # -- Echo over each kind of address -----------------------------------------------------------------------------
 
 head -c 3000000 /dev/urandom >bytes
-for wanted in 127.0.0.1:0 "unix:$folder/socket" "unix:@sluice-test-$$"; do
+addresses=(127.0.0.1:0 "unix:$folder/socket" "unix:@sluice-test-$$")
+if grep -qs ' lo$' /proc/net/if_inet6; then addresses+=('[::1]:0'); fi
+for wanted in "${addresses[@]}"; do
     serve echo "$wanted" --json
-    claim "$wanted: serves" matches "$address" '^(127\.0\.0\.1:[1-9]|unix:)'
+    claim "$wanted: serves" matches "$address" '^(127\.0\.0\.1:[1-9]|\[::1\]:[1-9]|unix:)'
     run load "$address" --connections 4 --depth 3 --size 1000 --warmup 50ms --duration 200ms --json
     claim "$wanted: load ends well" equal $status 0
     claim "$wanted: load prints JSON" is_json output
@@ -296,6 +298,8 @@ await "$load"
 claim "load: Ctrl-C ends well" equal $status 0
 claim "load: with a summary" grep -q '^answers  *[1-9]' output
 claim "load: and no complaint" empty errors
+timeout 20 "$sluice" cat "localhost:${address##*:}" <bytes >output 2>errors
+claim "cat: a name will do" cmp bytes output
 mkfifo input
 "$sluice" cat "$address" <input >output 2>errors &
 cat=$!
@@ -309,7 +313,18 @@ exec 4>&-
 claim "cat: Ctrl-C leaves it unfinished" equal $status 1
 interrupt_server
 claim "serve: Ctrl-C ends well" equal $status 0
-claim "serve: with a summary" grep -q '^connections   2$' "$totals"
+claim "serve: with a summary" grep -q '^connections   3$' "$totals"
+serve sink 127.0.0.1:0
+"$sluice" load "$address" --duration 60s >output 2>errors &
+load=$!
+started+=("$load")
+sleep 0.3
+kill -INT "$load" # from here on it waits for an answer that will not come
+sleep 0.2
+kill -INT "$load"
+await "$load"
+claim "load: a second Ctrl-C ends it at once" equal $status 130
+interrupt_server
 
 # -- cat and others ---------------------------------------------------------------------------------------------
 
@@ -353,6 +368,16 @@ if command -v socat >/dev/null; then
     claim "cat and socat: our end comes first" equal $? 0
     claim "cat and socat: cat to socat" cmp other received
     claim "cat and socat: socat to cat" cmp bytes output
+    await "$socat"
+
+    # It changes every byte.
+    echo 'LC_ALL=C tr "\000-\377" "\001-\377\000"' >change
+    timeout 20 socat "UNIX-LISTEN:$folder/wrong" 'EXEC:sh change' 2>/dev/null &
+    socat=$!
+    started+=("$socat")
+    until [ -S wrong ]; do sleep 0.02; done
+    fails "^sluice load: unix:$folder/wrong: connection 0: data error: byte 0 came back as 0x.., not 0x..$" \
+        load "unix:$folder/wrong" --size 64K --warmup 0 --duration 10s
     await "$socat"
 
     # It ends while our input is still open.

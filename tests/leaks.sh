@@ -6,6 +6,8 @@ set -u
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
+suppressions=$(dirname "$0")/leaks.supp
+LSAN_OPTIONS=suppressions=$suppressions:print_suppressions=0 \
 ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1}:log_path=$folder/report "$@"
 status=$?
 for report in "$folder"/report.*; do

@@ -62,15 +62,27 @@ STORY(time, every_stream_of_an_engine_may_have_an_idle_timeout)
     clear_scene(&scene);
 }
 
+struct later {
+    struct sluice_timer timer;
+    bool has_come;
+};
+
+static void come(struct sluice_timer *timer)
+{
+    ((struct later *)timer)->has_come = true;
+}
+
 STORY(time, an_idle_timeout_may_be_taken_back)
 {
     struct sluice_engine_options options = {.idle_timeout_ns = 5000 * (uint64_t)MS};
+    struct later later = {.timer.fire = come};
     struct scene scene;
 
     set_scene(&scene, stack, &options);
-    sluice_stream_set_idle_timeout(scene.left.stream, 1000 * (uint64_t)MS);
+    sluice_stream_set_idle_timeout(scene.left.stream, SHORT_NS);
     sluice_stream_set_idle_timeout(scene.left.stream, 0);
-    world_settle(&scene.world);
+    sluice_timer_start(scene.world.engine, &later.timer, 3 * SHORT_NS);
+    world_turns_until(&scene.world, later.has_come, MANY_TURNS);
     cr_assert_eq(scene.left.closes, 0);
     clear_scene(&scene);
 }
@@ -170,13 +182,13 @@ static void take_one(struct sluice_timer *timer)
 
     if (slow->scene->right.stream)
         sluice_stream_resume(slow->scene->right.stream);
-    sluice_timer_start(slow->scene->world.engine, timer, 5 * MS);
+    sluice_timer_start(slow->scene->world.engine, timer, 3 * MS);
 }
 
 /* The whole takes several times the linger time; each step takes a small part of it. */
 STORY(time, a_peer_that_reads_slowly_for_longer_than_the_linger_time_loses_nothing)
 {
-    struct sluice_engine_options options = {.linger_ns = 200 * (uint64_t)MS};
+    struct sluice_engine_options options = {.linger_ns = 1000 * (uint64_t)MS};
     struct slow slow = {.timer.fire = take_one};
     struct scene scene;
     enum { SLOW_LEN = 400 * NARROW };

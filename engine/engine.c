@@ -289,6 +289,12 @@ static void end_all(struct sluice_engine *engine)
         sluice_stream_abort(container_of(link, struct sluice_stream, link), -ECANCELED);
 }
 
+static void end_in_turns(struct sluice_engine *engine)
+{
+    while (!has_ended(engine) && !engine->error)
+        take_turn(engine, true);
+}
+
 /* The ring is broken: nothing more comes from the kernel, so what is in its hands ends here. */
 static void end_without_ring(struct sluice_engine *engine)
 {
@@ -308,11 +314,12 @@ void sluice_engine_destroy(struct sluice_engine *engine)
     ring = engine->ring;
     engine->is_destroying = true;
     end_all(engine);
-    while (!has_ended(engine) && !engine->error)
-        take_turn(engine, true);
+    end_in_turns(engine);
+    /* Among the last posts may be one that brings a stream: the end of a pair. It is told its end as well. */
     mailbox_stay_awake(engine->mailbox);
     mailbox_close(engine->mailbox);
-    run_tasks(engine);
+    end_all(engine);
+    end_in_turns(engine);
     if (engine->error)
         end_without_ring(engine);
     zero_copy_finish(engine);

@@ -206,6 +206,11 @@ int layer_init(struct layer *layer, const struct layer_kind *kind, struct sluice
     return 0;
 }
 
+int layer_send(struct layer *layer, const struct iovec *pieces, size_t count)
+{
+    return layer->lower ? stream_carry(layer->lower, pieces, count) : -EPIPE;
+}
+
 /* -- Defaults of a kind -------------------------------------------------------------------------------------- */
 
 void layer_start_open(struct layer *layer)

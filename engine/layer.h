@@ -26,7 +26,7 @@ struct layer_kind {
     /* The peer ended its direction below. Returns 0, or -errno if that is no proper end here. */
     int (*end)(struct layer *layer);
     /*
-     * Moves bytes of layer->stream.unsent down, and reports them with stream_sent(). Called while the stream below is
+     * Moves bytes of layer->stream.unsent down with layer_send(), and reports them with stream_sent(). Called while the stream below is
      * not full; may move only some, as long as it moves some. Returns 0, or -errno: the stream then fails with it.
      */
     int (*send)(struct layer *layer);
@@ -61,6 +61,13 @@ static inline void layer_opened(struct layer *layer)
 {
     stream_opened(&layer->stream);
 }
+
+/*
+ * Sends below: the handshake, the goodbye, or what kind->send made of the queue; as one message if the stream below has
+ * messages. It is not refused for want of room, since what it carries was accepted above.
+ * Returns 0, -EPIPE (the stream below is ending, and its end will follow), -EMSGSIZE or -ENOMEM.
+ */
+int layer_send(struct layer *layer, const struct iovec *pieces, size_t count);
 
 /* Defaults of a kind: no handshake; any end is proper; bytes go down as they are; no goodbye; nothing to free. */
 void layer_start_open(struct layer *layer);

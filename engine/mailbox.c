@@ -64,7 +64,9 @@ void mailbox_stay_awake(struct mailbox *mailbox)
 
 bool mailbox_is_empty(const struct mailbox *mailbox)
 {
-    return atomic_load(&mailbox->newest) == NULL;
+    const struct sluice_post *newest = atomic_load(&mailbox->newest);
+
+    return newest == NULL || newest == &closed;
 }
 
 bool mailbox_may_sleep(struct mailbox *mailbox)

@@ -298,16 +298,10 @@ static void run_birth(struct sluice_post *post)
 {
     struct pair_stream *pair = container_of(post, struct pair_stream, birth);
 
-    if (!pair->wanted.engine->is_destroying) {
-        start_end(pair);
-        return;
-    }
+    start_end(pair);
     /* Its engine ends before it began. */
-    atomic_store(&pair->outgoing->is_reset, true);
-    atomic_store(&pair->incoming->is_refused, true);
-    notify(pair->peer);
-    drop_pair(pair->end->pair);
-    free(pair);
+    if (pair->wanted.engine->is_destroying)
+        sluice_stream_abort(&pair->stream, -ECANCELED);
 }
 
 static struct pair_stream *create_end(struct pair *pair, int index, const struct sluice_pair_end *wanted)

@@ -16,6 +16,15 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+static size_t total_len(const struct iovec *pieces, size_t count)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < count; i++)
+        len += pieces[i].iov_len;
+    return len;
+}
+
 /* -- The guarded flusher ------------------------------------------------------------------------------------- */
 
 /* The queue is empty. If our direction is to end, it ends here; unless another thread aborted meanwhile. */
@@ -126,11 +135,17 @@ static int may_send(struct sluice_stream *stream, size_t len)
     return 0;
 }
 
-/* `len` bytes more are in the queue, prefix included. */
-static int accepted(struct sluice_stream *stream, size_t len)
+/* The queue has become `len` bytes longer, prefix included. */
+static void joined_queue(struct sluice_stream *stream, size_t len)
 {
     counter_add(&stream->engine->counters.queued_bytes, len);
     stream_schedule_flush(stream);
+}
+
+/* The same, and the sender hears whether there is room for more: if not, we owe a drain. */
+static int accepted(struct sluice_stream *stream, size_t len)
+{
+    joined_queue(stream, len);
     if (stream->unsent.len < stream->high_mark)
         return SLUICE_ROOM;
     stream->owes_drain = true;
@@ -164,13 +179,11 @@ static ssize_t append_message(struct sluice_stream *stream, const struct iovec *
 
 int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
 {
-    size_t len = 0;
+    size_t len = total_len(pieces, count);
     ssize_t added;
     int refusal;
 
     assert(mailbox_is_mine(stream->mailbox));
-    for (size_t i = 0; i < count; i++)
-        len += pieces[i].iov_len;
     refusal = may_send(stream, len);
     if (refusal)
         return refusal;
@@ -200,6 +213,22 @@ int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_vi
         return refusal;
     added = append_message(stream, NULL, 0, view->len, view);
     return added < 0 ? (int)added : accepted(stream, (size_t)added);
+}
+
+int stream_carry(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
+{
+    size_t len = total_len(pieces, count);
+    ssize_t added;
+
+    if (stream_write_status(stream) != SLUICE_WRITABLE)
+        return -EPIPE;
+    if (len > stream->message_max)
+        return -EMSGSIZE;
+    added = append_message(stream, pieces, count, len, NULL);
+    if (added < 0)
+        return (int)added;
+    accepted(stream, (size_t)added);
+    return 0;
 }
 
 /*
@@ -283,7 +312,7 @@ static void run_posted_send(struct sluice_post *post)
     if (stream_write_status(stream) == SLUICE_WRITABLE)
         added = append_message(stream, &piece, 1, send->len, NULL);
     if (added >= 0)
-        accepted(stream, (size_t)added);
+        joined_queue(stream, (size_t)added);
     else if (!was_counted)
         stream->lost += send->len;
     sluice_stream_release(stream);

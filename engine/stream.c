@@ -33,7 +33,6 @@ void stream_init(struct sluice_stream *stream, const struct stream_ops *ops, str
                  enum sluice_state state, const struct sluice_stream_events *events, void *user)
 {
     assert_complete(ops);
-    assert(!engine->is_destroying);
     *stream = (struct sluice_stream){
         .ops = ops,
         .events = events,

@@ -147,6 +147,11 @@ bool stream_wants_data(const struct sluice_stream *stream);
 void stream_opened(struct sluice_stream *stream);
 /* The first `len` bytes of the queue were taken by whoever is below. */
 void stream_sent(struct sluice_stream *stream, size_t len);
+/*
+ * A send by the layer above, of what it made of bytes that it accepted: limits do not refuse it, marks still answer, by
+ * owing a drain. Returns 0, -EPIPE, -EMSGSIZE or -ENOMEM.
+ */
+int stream_carry(struct sluice_stream *stream, const struct iovec *pieces, size_t count);
 /* Moves the first bytes of `stream` into the queue of `lower`, by reference, as much as it takes. 0 or -ENOMEM. */
 int stream_pass_down(struct sluice_stream *stream, struct sluice_stream *lower);
 /* Bytes arrived, in a completion: holds them and schedules the telling. Takes its own reference. */

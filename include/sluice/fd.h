@@ -12,7 +12,7 @@ SLUICE_BEGIN
  * (nothing arrives: on_end at once; our direction is closed from the start). The stream owns them from a successful
  * return on and closes them; duplicate those that you want to keep. A connected stream socket given as both becomes
  * a socket stream in full (half-close, linger, reset). Files are read and written from their current position;
- * reading ends at the end of the file. A write to a pipe without reader fails with -EPIPE and raises no SIGPIPE.
+ * reading ends at the end of the file. sluice_stream_close() flushes and closes, without waiting for the other side's end. A write to a pipe without reader fails with -EPIPE and raises no SIGPIPE.
  *
  * Returns 0, -EBADF, -EINVAL (a datagram or listening socket, a directory, both -1), -ENOMEM, or -ESHUTDOWN; on failure the
  * descriptors are still the caller's.

@@ -9,6 +9,8 @@
 
 enum {
     WIRE_MAX = 4096, /* bytes that a script can be sent in all */
+    SCRIPTED_PEER_PORT = 7000, /* on 127.0.0.1 */
+    SCRIPTED_LOCAL_PORT = 7001,
 };
 
 struct scripted {

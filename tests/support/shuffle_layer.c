@@ -110,11 +110,11 @@ static int shuffle_send(struct layer *layer)
 {
     struct sluice_stream *lower = layer->lower;
     size_t wanted = random_size(&shuffle_of(layer)->random, PIECE_MAX);
-    size_t room = lower->send_limit - lower->unsent.len; /* some: it is below its high mark */
     struct iovec pieces[PIECES_DOWN];
     size_t len;
-    uint32_t count = bytes_gather(&layer->stream.unsent, pieces, PIECES_DOWN, wanted < room ? wanted : room, &len);
-    int answer = sluice_stream_send_vector(lower, pieces, count);
+    uint32_t count = bytes_gather(&layer->stream.unsent, pieces, PIECES_DOWN,
+                                  wanted < lower->message_max ? wanted : lower->message_max, &len);
+    int answer = layer_send(layer, pieces, count);
 
     /* If it is ending, its on_close will tell why; until then the bytes stay here, and are counted here. */
     if (answer < 0)

@@ -177,7 +177,8 @@ static void hear_drain(struct sluice_stream *stream, void *user)
     struct record *record = user;
 
     enter(record, stream, 'd');
-    cr_assert_eq(sluice_stream_write_status(stream), SLUICE_WRITABLE, "a drain after the end of sending");
+    cr_assert(record->may_be_aborted || sluice_stream_write_status(stream) == SLUICE_WRITABLE,
+              "a drain after the end of sending");
     record->drains++;
     send_more(record);
     if (record->when_drain)

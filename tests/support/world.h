@@ -40,6 +40,8 @@ struct record {
     size_t capacity;
     char told[8]; /* the order: o(pen), v(iew), d(rain), e(nd), c(lose); of each the first */
 
+    bool may_be_aborted; /* by another thread, at any moment */
+
     /* Left to send, by send_all(): the next as soon as there is room. */
     const uint8_t *source;
     size_t source_len;
@@ -74,7 +76,7 @@ struct sluice_stats world_stats(const struct world *world);
 /* Takes turns until the condition is true, which it must be after so many. */
 #define world_turns_until(world, condition, max_turns)                                                                 \
     do {                                                                                                               \
-        for (unsigned turns = 0; !(condition) && turns < (max_turns); turns++)                                         \
+        for (unsigned taken_ = 0; !(condition) && taken_ < (max_turns); taken_++)                                        \
             world_turn(world);                                                                                         \
         cr_assert(condition, "not after %u turns", (unsigned)(max_turns));                                             \
     } while (0)

@@ -415,7 +415,8 @@ Test(frame, the_messages_before_a_bad_one_are_heard_by_a_user_that_pauses, .time
     arrive(&scene, bytes, sizeof bytes);
     for (size_t i = 1; i <= 3; i++) {
         cr_assert_eq(scene.messages.count, i);
-        sluice_stream_resume(scene.user.stream);
+        if (scene.user.stream) /* the failure waits for the last message, not for the user */
+            sluice_stream_resume(scene.user.stream);
         world_settle(&scene.world);
     }
     cr_assert(has_heard(&scene.user, "abc", 3));

@@ -1,6 +1,7 @@
 /*
- * The part of criterion's interface that our tests use, on nothing but fork(), for builds in which criterion cannot
- * run: it maps memory where the thread sanitizer does not allow any.
+ * The part of criterion's interface that our tests use, on nothing but fork(), for builds under sanitizers: criterion
+ * maps memory where the thread sanitizer does not allow any, and does not look at how a process ends that has passed
+ * its test, which is when leaks are reported.
  *
  * Each test runs in a process of its own, one after the other.
  */
@@ -75,6 +76,9 @@ void plain_check(bool is_true, bool is_fatal, const char *file, int line, const 
 #define cr_assert_null(pointer, ...)      cr_assert((pointer) == NULL, ##__VA_ARGS__)
 #define cr_assert_not_null(pointer, ...)  cr_assert((pointer) != NULL, ##__VA_ARGS__)
 #define cr_assert_str_eq(one, other, ...) cr_assert(strcmp((one), (other)) == 0, ##__VA_ARGS__)
+
+#define cr_assert_arr_eq(one, other, size, ...) cr_assert(memcmp((one), (other), (size)) == 0, ##__VA_ARGS__)
+#define cr_expect_arr_eq(one, other, size, ...) cr_expect(memcmp((one), (other), (size)) == 0, ##__VA_ARGS__)
 
 #define cr_expect_not(claim, ...)         cr_expect(!(claim), ##__VA_ARGS__)
 #define cr_expect_eq(one, other, ...)     cr_expect((one) == (other), ##__VA_ARGS__)

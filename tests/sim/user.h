@@ -1,0 +1,96 @@
+/*
+ * A user of one stream in a story: does random things at random times, and checks everything it is told.
+ *
+ * What it sends is a pattern in which each byte depends on its place, so that a byte lost, doubled, or out of place shows.
+ */
+#ifndef SIM_USER_H
+#define SIM_USER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <sluice/sluice.h>
+
+#include "tests/sim/sim.h"
+
+enum {
+    USER_MESSAGES = 4096, /* sent and not heard, over a message layer */
+    USER_KEPT = 4,
+};
+
+/* What a user is inclined to do; each is one in so many of its actions, 0: never. */
+struct habits {
+    uint32_t pause;
+    uint32_t finish;
+    uint32_t close;
+    uint32_t abort;
+    uint32_t abort_from_afar;
+    uint32_t keep;
+    uint32_t limits;
+    uint32_t posts;   /* sends from another thread, all of them */
+    uint32_t ignores_full;
+};
+
+struct user {
+    struct sim *sim;
+    const char *name;
+    char layers[4]; /* on its stream, from the bottom up: f(rame), s(huffle) */
+    struct sluice_engine *engine;
+    struct sluice_stream *stream; /* NULL once closed */
+    struct user *peer;            /* NULL: not ours */
+    struct habits habits;
+    struct sluice_timer action;
+
+    uint64_t pattern;
+    uint64_t to_send;      /* bytes it still wants to send */
+    uint64_t accepted;
+    uint64_t heard;
+    uint64_t heard_pattern;
+    bool is_on_pipes;      /* on which there is no reset: an abort looks like an end */
+    bool has_messages;     /* boundaries are kept */
+    bool is_held;          /* by "another thread" */
+    bool is_poster;        /* all it sends is posted by that thread */
+
+    bool has_started;
+    bool is_open_at_once;
+    bool has_opened;
+    bool is_owed;          /* a drain */
+    bool is_paused;
+    bool has_ended;
+    bool has_finished;
+    bool has_closed;       /* called close */
+    bool has_aborted;
+    bool has_been_aborted; /* by another thread */
+    bool is_closed;
+    struct sluice_close why;
+
+    uint32_t message_lens[USER_MESSAGES]; /* sent by this user, not heard by its peer */
+    uint64_t messages_sent;
+    uint64_t messages_heard;
+    struct sluice_view kept[USER_KEPT];
+    uint64_t kept_at[USER_KEPT];
+    uint32_t kept_count;
+    uint32_t buffers_out; /* own buffers that were not released */
+    uintptr_t stack_low;  /* of callbacks */
+    uintptr_t stack_high;
+};
+
+extern const struct sluice_stream_events user_events;
+
+void user_init(struct user *user, struct sim *sim, const char *name, struct sluice_engine *engine);
+/* Gives it its stream, and has it act from now on. */
+void user_start(struct user *user, struct sluice_stream *stream);
+/* From now on it only reads to the end, and closes. */
+void user_wind_up(struct user *user);
+/* What another thread might do right now. */
+void user_other_thread(struct user *user);
+void user_finish(struct user *user);
+
+/* The byte at `place` of a pattern. */
+static inline uint8_t user_byte(uint64_t pattern, uint64_t place)
+{
+    return (uint8_t)(pattern + place * 131 + (place >> 8) * 7 + (place >> 16) * 3);
+}
+
+#endif

@@ -100,6 +100,7 @@ static void enter(struct sluice_engine *engine, uint64_t deadline)
     struct ring *ring = engine->ring;
     int error = ring->ops->enter(ring, engine->answered_at_once + 1, deadline);
 
+    engine->has_unsubmitted = false;
     engine->answered_at_once = 0;
     engine->gathers_used = 0;
     if (error && !engine->error)
@@ -121,14 +122,17 @@ struct io_uring_sqe *engine_get_entry(struct sluice_engine *engine)
         if (engine->error && !entry)
             return memset(&engine->nowhere, 0, sizeof engine->nowhere);
     }
+    engine->has_unsubmitted = true;
     counter_add(&engine->counters.submissions, 1);
     return entry;
 }
 
-struct gather *engine_get_gather(struct sluice_engine *engine)
+struct gather *engine_get_gather(struct sluice_engine *engine, struct io_uring_sqe **entry)
 {
     if (engine->gathers_used == GATHERS)
         enter(engine, 0);
+    /* Entering frees every gather, and this may enter: only from here on one is ours. */
+    *entry = engine_get_entry(engine);
     return &engine->gathers[engine->gathers_used++];
 }
 
@@ -140,10 +144,23 @@ void engine_arm(struct sluice_engine *engine, struct operation *operation, struc
 void engine_cancel(struct sluice_engine *engine, const struct operation *operation)
 {
     struct io_uring_sqe *entry = engine_get_entry(engine);
+    uint64_t identity = operation_identity(operation, &engine->operations);
 
     assert(operation->is_armed);
-    ring_prep_cancel(entry, operation_identity(operation, &engine->operations));
-    entry->user_data = RING_IGNORED;
+    ring_prep_cancel(entry, identity);
+    entry->user_data = identity | RING_CANCEL;
+}
+
+/*
+ * A cancel does not find a request that the kernel is about to run again: a multishot receive that has had its share, or
+ * that was armed with bytes waiting. If the request is still armed by then, ask once more.
+ */
+static void take_cancel(struct sluice_engine *engine, const struct io_uring_cqe *completion)
+{
+    const struct operation *target = operations_find(&engine->operations, completion->user_data & ~RING_CANCEL);
+
+    if (target && completion->res == -ENOENT)
+        engine_cancel(engine, target);
 }
 
 /* -- The turn ------------------------------------------------------------------------------------------------ */
@@ -176,7 +193,9 @@ static void dispatch_one(struct sluice_engine *engine, const struct io_uring_cqe
 {
     if (completion->user_data == RING_WAKE)
         engine->ring->ops->woken(engine->ring, completion);
-    else if (completion->user_data != RING_IGNORED && !operations_dispatch(&engine->operations, completion))
+    else if (completion->user_data & RING_CANCEL)
+        take_cancel(engine, completion);
+    else if (!operations_dispatch(&engine->operations, completion))
         counter_add(&engine->counters.stale_completions, 1);
 }
 
@@ -250,7 +269,8 @@ uint64_t sluice_engine_wait_ns(const struct sluice_engine *engine)
     uint64_t next = timers_next(&engine->timers);
     uint64_t now = engine->ring->ops->now(engine->ring);
 
-    if (!run_queue_is_empty(&engine->tasks) || !mailbox_is_empty(engine->mailbox) || next <= now)
+    if (!run_queue_is_empty(&engine->tasks) || !mailbox_is_empty(engine->mailbox) || engine->has_unsubmitted ||
+        next <= now)
         return 0;
     return next == TIMERS_NEVER ? UINT64_MAX : next - now;
 }

@@ -84,6 +84,7 @@ struct sluice_engine {
     bool is_in_turn;
     bool is_destroying; /* no new streams or listeners */
     atomic_bool is_stopping;
+    bool has_unsubmitted; /* entries were filled since the last enter */
     /* Inline sends submitted since the last enter: each is answered by that enter, and is not worth waking up for. */
     uint32_t answered_at_once;
     uint32_t gathers_used;
@@ -102,12 +103,12 @@ int engine_create_on(struct ring *ring, const struct sluice_engine_options *opti
 /* An entry of the submission queue, all zero. Never NULL: enters the ring if the queue is full. */
 struct io_uring_sqe *engine_get_entry(struct sluice_engine *engine);
 
-/* A gather that nobody uses before the next enter. Take it before the entry: this may enter the ring. */
-struct gather *engine_get_gather(struct sluice_engine *engine);
+/* An entry, and a gather for it that nobody else uses before the next enter. */
+struct gather *engine_get_gather(struct sluice_engine *engine, struct io_uring_sqe **entry);
 
 /* Submits a request, filled otherwise, as `operation`. */
 void engine_arm(struct sluice_engine *engine, struct operation *operation, struct io_uring_sqe *entry);
-/* Asks the kernel to end an armed operation soon. */
+/* Asks the kernel to end an armed operation soon, again and again until it finds it. */
 void engine_cancel(struct sluice_engine *engine, const struct operation *operation);
 
 static inline bool engine_uses(const struct sluice_engine *engine, uint32_t feature)

@@ -25,8 +25,8 @@ static void prepare_receive(struct transport *transport, struct io_uring_sqe *en
 static void fd_flush(struct sluice_stream *stream)
 {
     struct transport *transport = transport_of(stream);
-    struct gather *gather = engine_get_gather(stream->engine);
-    struct io_uring_sqe *entry = engine_get_entry(stream->engine);
+    struct io_uring_sqe *entry;
+    struct gather *gather = engine_get_gather(stream->engine, &entry);
     size_t len;
     uint32_t count = bytes_gather(&stream->unsent, gather->pieces, GATHER_PIECES, GATHER_BYTES, &len);
 

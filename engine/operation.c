@@ -84,17 +84,21 @@ void operation_arm(struct operation *operation, struct operations *operations, s
     operation->is_armed = true;
 }
 
+struct operation *operations_find(const struct operations *operations, uint64_t identity)
+{
+    uint32_t index = (uint32_t)identity;
+    const struct operation_slot *slot = &operations->slots[index];
+
+    if (index >= operations->count || slot->generation != (uint32_t)(identity >> 32))
+        return NULL;
+    return slot->operation && slot->operation->is_armed ? slot->operation : NULL;
+}
+
 bool operations_dispatch(struct operations *operations, const struct io_uring_cqe *completion)
 {
-    uint32_t index = (uint32_t)completion->user_data;
-    uint32_t generation = (uint32_t)(completion->user_data >> 32);
-    const struct operation_slot *slot = &operations->slots[index];
-    struct operation *operation;
+    struct operation *operation = operations_find(operations, completion->user_data);
 
-    if (index >= operations->count || slot->generation != generation || !slot->operation)
-        return false;
-    operation = slot->operation;
-    if (!operation->is_armed)
+    if (!operation)
         return false;
     /* Only a completion without F_MORE ends a request. */
     if (!(completion->flags & IORING_CQE_F_MORE))

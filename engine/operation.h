@@ -22,7 +22,7 @@ struct operation {
 
 struct operation_slot {
     struct operation *operation; /* NULL: free */
-    uint32_t generation;         /* never 0 once armed: user_data is neither RING_IGNORED nor RING_WAKE */
+    uint32_t generation;         /* of 31 bits, never 0 once armed: user_data is not 0, and has no RING_CANCEL */
     uint32_t next_free;
 };
 
@@ -47,6 +47,8 @@ void operation_finish(struct operation *operation, struct operations *operations
 void operation_arm(struct operation *operation, struct operations *operations, struct io_uring_sqe *entry);
 /* The identity of the present arming, for a cancel. */
 uint64_t operation_identity(const struct operation *operation, const struct operations *operations);
+/* The armed operation with that identity, or NULL. */
+struct operation *operations_find(const struct operations *operations, uint64_t identity);
 /* Hands a completion to its operation. Returns false if there is none: it is stale. */
 bool operations_dispatch(struct operations *operations, const struct io_uring_cqe *completion);
 /* Completes every armed operation with -ECANCELED: the ring is gone, the kernel will not do it. */

@@ -27,11 +27,21 @@ static size_t total_len(const struct iovec *pieces, size_t count)
 
 /* -- The guarded flusher ------------------------------------------------------------------------------------- */
 
+/* No post may come any more. Returns false if some are on their way: they were accepted, and schedule the flush. */
+static bool refuse_posts(struct sluice_stream *stream)
+{
+    uint64_t none = 0;
+
+    return atomic_compare_exchange_strong(&stream->posted, &none, STREAM_POSTS_CLOSED) || (none & STREAM_POSTS_CLOSED);
+}
+
 /* The queue is empty. If our direction is to end, it ends here; unless another thread aborted meanwhile. */
 static void end_our_direction(struct sluice_stream *stream)
 {
     uint8_t closing = SLUICE_WRITE_CLOSING;
 
+    if (stream_write_status(stream) != SLUICE_WRITE_CLOSING || !refuse_posts(stream))
+        return;
     if (!atomic_compare_exchange_strong(&stream->write_status, &closing, SLUICE_WRITE_CLOSED))
         return;
     stream->is_finished = true;
@@ -308,13 +318,15 @@ static void run_posted_send(struct sluice_post *post)
     bool was_counted = atomic_fetch_sub(&stream->posted, send->len) & STREAM_POSTS_CLOSED;
     ssize_t added = -EPIPE;
 
-    /* Accepted when it was posted: no limit applies any more. */
-    if (stream_write_status(stream) == SLUICE_WRITABLE)
+    /* Accepted when it was posted: no limit applies any more, and an end of our direction waits for it. */
+    if (stream_write_status(stream) != SLUICE_WRITE_CLOSED)
         added = append_message(stream, &piece, 1, send->len, NULL);
     if (added >= 0)
         joined_queue(stream, (size_t)added);
     else if (!was_counted)
         stream->lost += send->len;
+    if (stream->state != SLUICE_CLOSED)
+        stream_schedule_flush(stream);
     sluice_stream_release(stream);
     free(send);
 }

@@ -57,8 +57,8 @@ static void send_one(struct transport *transport, const struct slice *slice, uin
 static void send_many(struct transport *transport, uint32_t flags)
 {
     struct sluice_engine *engine = transport->stream.engine;
-    struct gather *gather = engine_get_gather(engine);
-    struct io_uring_sqe *entry = engine_get_entry(engine);
+    struct io_uring_sqe *entry;
+    struct gather *gather = engine_get_gather(engine, &entry);
     size_t len;
 
     gather->message = (struct msghdr){.msg_iov = gather->pieces};

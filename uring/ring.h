@@ -150,8 +150,8 @@ int ring_open_linux(const struct ring_config *config, struct ring **ring);
 
 /* -- Identities ---------------------------------------------------------------------------------------------- */
 
-/* user_data of requests whose completion is of no interest. */
-#define RING_IGNORED UINT64_C(0)
+/* In the user_data of a cancel, beside that of the request which it is to end. */
+#define RING_CANCEL (UINT64_C(1) << 63)
 /* user_data of completions that only wake us. */
 #define RING_WAKE UINT64_MAX
 

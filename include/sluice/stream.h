@@ -122,8 +122,8 @@ SLUICE_API int sluice_stream_send_view(struct sluice_stream *stream, const struc
  * stream must be held (sluice_stream_hold). Bytes posted by one thread stay in order.
  *
  * Returns 0, or with nothing taken -EPIPE (our direction is closing or closed), -ENOBUFS (bytes posted and not
- * yet taken over would pass the send limit), -ENOMEM. What was taken counts as accepted: if the stream closes
- * before the bytes reach it, on_close counts them among the unsent.
+ * yet taken over would pass the send limit), -EMSGSIZE, -ENOMEM. What was taken counts as accepted: finish and close
+ * flush it, and if the stream fails before the bytes reach it, on_close counts them among the unsent.
  */
 SLUICE_API int sluice_stream_post_send(struct sluice_stream *stream, const void *data, size_t len);
 

@@ -275,6 +275,39 @@ Test(backpressure, a_paused_receiver_stops_the_sender)
     pause_and_fill(PEER_UNIX);
 }
 
+static void pause_at_once(struct end *end, const struct sluice_view *view)
+{
+    (void)view;
+    cr_assert_eq(sluice_stream_pause(end->stream), 0);
+}
+
+Test(backpressure, a_pause_holds_against_a_flood)
+{
+    static const struct end_plan plan = {.on_data = pause_at_once};
+    struct peer_thread source = {.send_bytes = 64 * MIB};
+    struct meeting meeting;
+
+    meeting_start(&meeting, NULL, PEER_TCP4, 0, &plan);
+    source.fd = meeting.peer;
+    peer_thread_start(&source, peer_run_source);
+    for (int i = 0; i < 50; i++) {
+        uint64_t received = meeting.end->received;
+        uint64_t before;
+
+        cr_assert_eq(sluice_stream_resume(meeting.end->stream), 0);
+        net_until(&meeting.net, meeting.end->received > received);
+        before = net_stats(&meeting.net).bytes_received;
+        net_turns(&meeting.net, 50);
+        cr_assert_eq(meeting.end->closes, 0, "%d", meeting.end->why.error);
+        /* What was on its way: some rounds of the buffers there are, at the most. */
+        cr_assert_lt(net_stats(&meeting.net).bytes_received - before, 2 * MIB);
+    }
+    end_abort(meeting.end, 0);
+    net_until(&meeting.net, meeting.end->closes);
+    peer_thread_join(&source);
+    meeting_stop(&meeting);
+}
+
 /* -- Drains -------------------------------------------------------------------------------------------------- */
 
 Test(backpressure, each_full_is_followed_by_one_drain)

@@ -328,6 +328,35 @@ Test(close, by_reset_without_data)
     meeting_stop(&meeting);
 }
 
+/* The reset, the bytes before it, the end of connecting and our first send come together. */
+Test(close, by_reset_right_after_connecting)
+{
+    char address[SLUICE_ADDRESS_MAX];
+    int listener = peer_listen(PEER_TCP4, 10, address);
+    struct end client;
+    struct net net;
+
+    net_open(&net, NULL);
+    for (int i = 0; i < 200; i++) {
+        int turns = i % 4;
+        int peer;
+
+        end_connect(&client, &net, address, &end_silent);
+        cr_assert_geq(end_send(&client, 79), 0);
+        net_turns(&net, 1);
+        peer = peer_accept(listener);
+        net_turns(&net, turns);
+        cr_assert_eq(peer_send(peer, 0, 0, 11166), 11166);
+        peer_reset(peer);
+        net_until(&net, client.closes);
+        cr_assert(client.why.error == -ECONNRESET || client.why.error == -EPIPE || client.why.error == -ECONNABORTED,
+                  "%d", client.why.error);
+        cr_assert_eq(client.why.side, SLUICE_REMOTE);
+    }
+    net_close(&net);
+    close(listener);
+}
+
 Test(close, by_reset_with_a_full_queue_counts_what_is_lost)
 {
     struct sluice_stats stats;

@@ -128,11 +128,12 @@ static bool stopped_listening(const struct end *end)
     return script->then == END_CLOSE || script->has_acted;
 }
 
+/* The end did not want what was still on its way: it aborted, or it closed before it was connected. */
 static bool has_aborted(const struct end *end)
 {
     const struct script *script = end->user;
 
-    return script->has_acted && script->act == ACT_ABORT;
+    return (script->has_acted && script->act == ACT_ABORT) || (end->is_silenced && end->why.error == -ECANCELED);
 }
 
 /* -- Both ends ours ------------------------------------------------------------------------------------------ */

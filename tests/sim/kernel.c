@@ -18,9 +18,9 @@
 
 enum {
     ENTRIES_MAX = 256,
-    COMPLETIONS_MAX = 1024,
-    REQUESTS_MAX = 1024,
-    PIECES_MAX = 64,
+    COMPLETIONS_MAX = 16384,
+    REQUESTS_MAX = 8192,
+    PIECES_MAX = PIECES,
     CALLS_WITHOUT_TIME = 400000, /* turns at one moment: more is a spin */
 };
 
@@ -55,6 +55,7 @@ struct sim_ring {
     struct io_uring_cqe *overflow;
     uint32_t overflow_count;
     struct request *requests;
+    uint32_t top; /* no request at or behind it is in use */
     uint32_t in_flight;
     bool is_woken;
     struct buffers *buffers;
@@ -118,6 +119,8 @@ static void end_request(struct sim_ring *self, struct request *request)
 {
     request->is_used = false;
     self->in_flight--;
+    while (self->top > 0 && !self->requests[self->top - 1].is_used)
+        self->top--;
 }
 
 static void complete(struct sim_ring *self, struct request *request, int32_t result, uint32_t flags)
@@ -181,7 +184,7 @@ static void sent(struct sim_ring *self, struct request *request, size_t len)
     complete(self, request, (int32_t)len, IORING_CQE_F_MORE);
     count_request(self, request, -1);
     request->is_notice = true;
-    request->not_before_ns = self->sim->now_ns + sim_below(self->sim, 40000000);
+    request->not_before_ns = self->sim->now_ns + (self->in_flight < 500 ? sim_below(self->sim, 40000000) : 0);
 }
 
 static void try_send(struct sim_ring *self, struct request *request)
@@ -206,9 +209,6 @@ static void try_send(struct sim_ring *self, struct request *request)
         len = (size_t)room;
     if (sim_chance(self->sim, FAULT_SHORT_SEND))
         len = 1 + sim_below(self->sim, len);
-    /* Each piece of a vector takes a place among the arrivals: the network takes what it can keep apart. */
-    while (request->piece_count > 1 && len > request->pieces[0].iov_len && room < 4096)
-        len = request->pieces[0].iov_len;
     sent(self, request, len);
 }
 
@@ -336,15 +336,14 @@ static void try_request(struct sim_ring *self, struct request *request)
 static void progress(struct sim_ring *self)
 {
     struct sim *sim = self->sim;
-    uint32_t start = (uint32_t)sim_below(sim, REQUESTS_MAX);
-    uint32_t left = self->in_flight;
+    uint32_t count = self->top;
+    uint32_t start = (uint32_t)sim_below(sim, count);
 
-    for (uint32_t i = 0; i < REQUESTS_MAX && left > 0; i++) {
-        struct request *request = &self->requests[(start + i) % REQUESTS_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        struct request *request = &self->requests[(start + i) % count];
 
         if (!request->is_used)
             continue;
-        left--;
         if (request->not_before_ns > sim->now_ns)
             continue;
         if (sim_chance(sim, FAULT_LATE_COMPLETION))
@@ -365,27 +364,34 @@ static struct request *add_request(struct sim_ring *self, const struct io_uring_
             *request = (struct request){
                 .is_used = true, .opcode = entry->opcode, .fd = entry->fd, .user_data = entry->user_data};
             self->in_flight++;
+            if (i >= self->top)
+                self->top = i + 1;
             return request;
         }
     }
     sim_violated(self->sim, "more than %d requests are in flight", REQUESTS_MAX);
 }
 
-static void cancel(struct sim_ring *self, uint64_t user_data)
+static void cancel(struct sim_ring *self, uint64_t user_data, uint64_t own_user_data)
 {
-    for (uint32_t i = 0; i < REQUESTS_MAX; i++) {
+    for (uint32_t i = 0; i < self->top; i++) {
         struct request *request = &self->requests[i];
 
         if (!request->is_used || request->user_data != user_data || request->is_notice)
             continue;
-        post(self, RING_IGNORED, 0, 0);
+        /* It may not find a request that is between two of its shots. */
+        if (sim_chance(self->sim, FAULT_CANCEL_MISSES)) {
+            post(self, own_user_data, -ENOENT, 0);
+            return;
+        }
+        post(self, own_user_data, 0, 0);
         if (sim_chance(self->sim, FAULT_CANCEL_LOSES))
             try_request(self, request);
         if (request->is_used && request->user_data == user_data && !request->is_notice)
             complete(self, request, -ECANCELED, 0);
         return;
     }
-    post(self, RING_IGNORED, -ENOENT, 0);
+    post(self, own_user_data, -ENOENT, 0);
 }
 
 static void take_pieces(struct request *request, const struct io_uring_sqe *entry)
@@ -455,7 +461,7 @@ static void take_entry(struct sim_ring *self, const struct io_uring_sqe *entry)
     self->sim->operations++;
     sim_trace(self->sim, "  submits %016llx op %u fd %d", (unsigned long long)entry->user_data, entry->opcode, entry->fd);
     if (entry->opcode == IORING_OP_ASYNC_CANCEL) {
-        cancel(self, entry->addr);
+        cancel(self, entry->addr, entry->user_data);
         return;
     }
     request = add_request(self, entry);
@@ -801,7 +807,7 @@ uint64_t sim_ring_next_event(const struct ring *ring)
     const struct sim_ring *self = container_of(ring, struct sim_ring, ring);
     uint64_t next_ns = UINT64_MAX;
 
-    for (uint32_t i = 0; i < REQUESTS_MAX; i++)
+    for (uint32_t i = 0; i < self->top; i++)
         if (self->requests[i].is_used && self->requests[i].not_before_ns > self->sim->now_ns &&
             self->requests[i].not_before_ns < next_ns)
             next_ns = self->requests[i].not_before_ns;

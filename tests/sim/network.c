@@ -44,7 +44,8 @@ static uint64_t arrived(const struct channel *channel, uint64_t now_ns)
 
 static size_t room(const struct channel *channel)
 {
-    return channel->count == ARRIVALS ? 0 : channel->capacity - (size_t)(channel->written - channel->taken);
+    /* One write may add an arrival for each of its pieces, and FIN needs one, too. */
+    return channel->count + PIECES + 1 > ARRIVALS ? 0 : channel->capacity - (size_t)(channel->written - channel->taken);
 }
 
 static void add_arrival(struct channel *channel, uint64_t now_ns, size_t len)
@@ -52,6 +53,14 @@ static void add_arrival(struct channel *channel, uint64_t now_ns, size_t len)
     uint64_t start = channel->last_ns > now_ns + channel->delay_ns ? channel->last_ns : now_ns + channel->delay_ns;
 
     channel->last_ns = start + len * channel->ns_per_byte;
+    if (channel->count > 0) {
+        struct arrival *last = &channel->arrivals[(channel->first + channel->count - 1) % ARRIVALS];
+
+        if (last->at_ns == channel->last_ns) {
+            last->upto = channel->written;
+            return;
+        }
+    }
     channel->arrivals[(channel->first + channel->count++) % ARRIVALS] =
         (struct arrival){.upto = channel->written, .at_ns = channel->last_ns};
 }
@@ -297,7 +306,8 @@ void network_write(struct network *network, int fd, const void *data, size_t len
     struct channel *out = network->descriptors[fd].out;
     const uint8_t *bytes = data;
 
-    assert(len <= room(out));
+    assert(len <= out->capacity - (size_t)(out->written - out->taken));
+    assert(out->count < ARRIVALS);
     for (size_t i = 0; i < len; i++)
         out->memory[(out->written + i) % out->capacity] = bytes[i];
     out->written += len;

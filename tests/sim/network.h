@@ -12,6 +12,7 @@
 enum {
     DESCRIPTORS = 256,
     ARRIVALS = 256, /* pieces under way in one channel */
+    PIECES = 64,    /* in one write */
     BACKLOG = 16,
 };
 

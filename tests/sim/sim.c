@@ -2,6 +2,7 @@
 #include "tests/sim/sim.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,11 +79,22 @@ static void choose_faults(struct sim *sim)
     }
 }
 
+/* For a run that an assertion or a signal ends. */
+static volatile uint64_t running_seed;
+
+static void tell_seed(int number)
+{
+    fprintf(stderr, "seed %" PRIu64 ": ended by signal %d\n", running_seed, number);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 static uint64_t run_seed(uint64_t seed, bool is_traced)
 {
     static struct network network;
     struct sim sim = {.seed = seed, .random = seed, .now_ns = 1000000, .is_traced = is_traced, .network = &network};
 
+    running_seed = seed;
     choose_faults(&sim);
     network_init(&network, &sim);
     story_run(&sim);
@@ -119,6 +131,8 @@ int main(int argc, char **argv)
     uint64_t operations = 0;
     uint64_t done = 0;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGABRT, tell_seed);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--trace") == 0)
             is_traced = true;

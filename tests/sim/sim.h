@@ -32,6 +32,7 @@ enum fault {
     FAULT_LATE_COMPLETION, /* a result is posted later than it could be */
     FAULT_INTERRUPT,       /* a wait ends for a signal */
     FAULT_CANCEL_LOSES,    /* a cancel comes too late: the request ends by itself */
+    FAULT_CANCEL_MISSES,   /* a cancel does not find its request */
     FAULT_NO_MEMORY,       /* an allocation fails */
     FAULT_COUNT,
 };

@@ -352,7 +352,7 @@ static void check_connection(const struct story *story, const struct connection 
                          (unsigned long long)user->why.unsent);
         if (user->why.unsent > 0 && !user->why.error)
             sim_violated(sim, "%s ended well with unsent bytes", user->name);
-        if (peer && peer->has_ended && !(user->is_on_pipes && user->why.error) && peer->heard + (user->is_poster ? user->why.unsent : 0) != user->accepted)
+        if (peer && peer->has_ended && !(user->is_on_pipes && user->why.error) && peer->heard + (user->is_poster && user->why.error ? user->why.unsent : 0) != user->accepted)
             sim_violated(sim, "%s heard %llu of the %llu bytes of %s, and the end", peer->name,
                          (unsigned long long)peer->heard, (unsigned long long)user->accepted, user->name);
         /* Without layers, what was lost is known to the byte, but for what a reset destroyed on the way. */

@@ -85,8 +85,11 @@ static int shuffle_receive(struct layer *layer, const struct sluice_view *view)
 {
     struct shuffle *shuffle = shuffle_of(layer);
     struct sluice_view kept;
-    int error = sluice_view_keep(layer->lower, view, &kept);
+    int error;
 
+    if (view->len == 0)
+        return 0;
+    error = sluice_view_keep(layer->lower, view, &kept);
     if (error)
         return error;
     error = bytes_append_view(&shuffle->late, &layer->stream.engine->pool, &kept);

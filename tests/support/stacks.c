@@ -6,6 +6,7 @@
 
 #include "tests/support/glass_layer.h"
 #include "tests/support/random.h"
+#include "tests/support/rot13_layer.h"
 #include "tests/support/shuffle_layer.h"
 
 static const struct stack stacks[] = {
@@ -13,6 +14,7 @@ static const struct stack stacks[] = {
     {.name = "glass over a pair", .layers = "g"},
     {.name = "frame over a pair", .layers = "f"},
     {.name = "shuffle over a pair", .layers = "s"},
+    {.name = "rot13 over shuffle", .layers = "sr"},
     {.name = "frame over shuffle", .layers = "sf"},
     {.name = "shuffle over frame", .layers = "fs"},
     {.name = "frame over shuffle over frame", .layers = "fsf"},
@@ -27,6 +29,8 @@ static int put_layer(char layer, struct record *record, uint64_t *seed, struct s
         return sluice_frame_stream(record->stream, &long_messages, &record_events, record, stream);
     case 'g':
         return glass_stream(record->stream, &record_events, record, stream);
+    case 'r':
+        return rot13_stream(record->stream, &record_events, record, stream);
     case 's':
         return shuffle_stream(record->stream, random_next(seed), &record_events, record, stream);
     default:

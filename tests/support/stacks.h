@@ -15,7 +15,7 @@
 
 struct stack {
     const char *name;
-    const char *layers; /* from the bottom up: f(rame), g(lass), s(huffle) */
+    const char *layers; /* from the bottom up: f(rame), g(lass), r(ot13), s(huffle) */
     uint64_t seed;      /* of its shuffling; another one for each telling */
 };
 

@@ -32,7 +32,7 @@ static void choose_layers(char layers[DEPTH_MAX + 1], uint64_t *random)
     size_t depth = 1 + random_below(random, DEPTH_MAX);
 
     for (size_t i = 0; i < depth; i++)
-        layers[i] = "fgs"[random_below(random, 3)];
+        layers[i] = "fgrs"[random_below(random, 4)];
     layers[depth] = '\0';
 }
 

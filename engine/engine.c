@@ -141,14 +141,22 @@ void engine_arm(struct sluice_engine *engine, struct operation *operation, struc
     operation_arm(operation, &engine->operations, entry);
 }
 
-void engine_cancel(struct sluice_engine *engine, const struct operation *operation)
+static void submit_cancel(struct sluice_engine *engine, const struct operation *operation)
 {
     struct io_uring_sqe *entry = engine_get_entry(engine);
     uint64_t identity = operation_identity(operation, &engine->operations);
 
-    assert(operation->is_armed);
     ring_prep_cancel(entry, identity);
     entry->user_data = identity | RING_CANCEL;
+}
+
+void engine_cancel(struct sluice_engine *engine, struct operation *operation)
+{
+    assert(operation->is_armed);
+    if (operation->is_cancelling)
+        return;
+    operation->is_cancelling = true;
+    submit_cancel(engine, operation);
 }
 
 /*
@@ -159,8 +167,8 @@ static void take_cancel(struct sluice_engine *engine, const struct io_uring_cqe 
 {
     const struct operation *target = operations_find(&engine->operations, completion->user_data & ~RING_CANCEL);
 
-    if (target && completion->res == -ENOENT)
-        engine_cancel(engine, target);
+    if (target && target->is_cancelling && completion->res == -ENOENT)
+        submit_cancel(engine, target);
 }
 
 /* -- The turn ------------------------------------------------------------------------------------------------ */

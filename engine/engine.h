@@ -108,8 +108,8 @@ struct gather *engine_get_gather(struct sluice_engine *engine, struct io_uring_s
 
 /* Submits a request, filled otherwise, as `operation`. */
 void engine_arm(struct sluice_engine *engine, struct operation *operation, struct io_uring_sqe *entry);
-/* Asks the kernel to end an armed operation soon, again and again until it finds it. */
-void engine_cancel(struct sluice_engine *engine, const struct operation *operation);
+/* Asks the kernel to end an armed operation soon, and asks again if it is not found. Once is enough. */
+void engine_cancel(struct sluice_engine *engine, struct operation *operation);
 
 static inline bool engine_uses(const struct sluice_engine *engine, uint32_t feature)
 {

@@ -82,6 +82,7 @@ void operation_arm(struct operation *operation, struct operations *operations, s
     slot->generation = slot->generation < GENERATION_LAST ? slot->generation + 1 : 1;
     entry->user_data = operation_identity(operation, operations);
     operation->is_armed = true;
+    operation->is_cancelling = false;
 }
 
 struct operation *operations_find(const struct operations *operations, uint64_t identity)

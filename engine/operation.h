@@ -17,7 +17,8 @@ struct operation {
     /* Called for each completion, from the engine's dispatch: records the result and schedules; never calls users. */
     void (*complete)(struct operation *operation, const struct io_uring_cqe *completion);
     uint32_t slot;
-    bool is_armed; /* true exactly while the kernel will complete it once more */
+    bool is_armed;      /* true exactly while the kernel will complete it once more */
+    bool is_cancelling; /* …and was asked to end it */
 };
 
 struct operation_slot {

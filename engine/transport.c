@@ -20,10 +20,8 @@ static void stop_receiving(struct transport *transport)
 {
     if (!link_is_alone(&transport->starving.link))
         link_remove(&transport->starving.link);
-    if (transport->receive.is_armed && !transport->is_cancelling) {
-        transport->is_cancelling = true;
+    if (transport->receive.is_armed)
         engine_cancel(transport->stream.engine, &transport->receive);
-    }
 }
 
 void transport_leave(struct transport *transport)
@@ -118,8 +116,6 @@ static void complete_receive(struct operation *operation, const struct io_uring_
     struct transport *transport = container_of(operation, struct transport, receive);
     struct sluice_stream *stream = &transport->stream;
 
-    if (!operation->is_armed)
-        transport->is_cancelling = false;
     /* First the result, then whether more will come, then whether to ask again. */
     take_bytes(transport, completion);
     if (completion->res < 0)
@@ -155,11 +151,16 @@ static void fail_send(struct transport *transport, int error)
 {
     struct sluice_stream *stream = &transport->stream;
 
-    /* The peer is gone, but what it sent before may still be on its way up: hear it out. */
-    if (error == -EPIPE || error == -ECONNRESET)
-        stream_break(stream, error, SLUICE_REMOTE);
-    else
+    if (error != -EPIPE && error != -ECONNRESET) {
         stream_fail_after_data(stream, error, SLUICE_REMOTE);
+        return;
+    }
+    /* The peer is gone, but what it sent before may still be on its way up: hear it out. */
+    stream_break(stream, error, SLUICE_REMOTE);
+    /* Our send took the news of the reset from the socket, and a receive that waits may not be woken for it again: a new
+     * one looks for itself. */
+    if (transport->receive.is_armed)
+        engine_cancel(stream->engine, &transport->receive);
 }
 
 void transport_sent(struct transport *transport, int32_t result)

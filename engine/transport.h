@@ -33,7 +33,6 @@ struct transport {
     struct starving starving;
     struct operation *sending; /* the send in flight, `send` or another; NULL: none */
     uint32_t sending_len;     /* what it was asked to take */
-    bool is_cancelling : 1;   /* the receive in flight was asked to end */
     bool has_received : 1;    /* a receive was armed before */
     bool must_wait : 1;       /* the last send found no room: the next waits for it */
     bool is_leaving : 1;      /* closes as soon as nothing is in flight */

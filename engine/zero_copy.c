@@ -21,6 +21,7 @@ static void complete(struct operation *operation, const struct io_uring_cqe *com
             counter_add(&stream->engine->counters.zero_copy_copied, 1);
     } else {
         counter_add(&stream->engine->counters.zero_copy_sends, 1);
+        operation->is_cancelling = false; /* there is nothing to end any more */
         transport_sent(send->transport, completion->res);
     }
     /* Without F_MORE there is no notification to come, also after an error. */

@@ -46,7 +46,7 @@ struct connector {
     uint32_t in_flight; /* attempts in the kernel */
     bool is_over;       /* somebody won, or nobody may any more */
     bool has_won;
-    int error;          /* of the last attempt that failed */
+    int error; /* of the last attempt that failed */
     struct attempt attempts[ADDRESSES_MAX];
 };
 
@@ -296,8 +296,8 @@ static void start(struct connector *connector, const struct address *address)
     }
 }
 
-int sluice_connect(struct sluice_engine *engine, const char *text, const struct sluice_stream_events *events, void *user,
-                   struct sluice_stream **stream)
+int sluice_connect(struct sluice_engine *engine, const char *text, const struct sluice_stream_events *events,
+                   void *user, struct sluice_stream **stream)
 {
     struct address address;
     struct connector *connector;

@@ -20,11 +20,11 @@
 #include "uring/ring.h"
 
 enum {
-    TURN_PASSES = 8,          /* passes of the run queue before the ring is entered */
-    TURN_COMPLETIONS = 4096,  /* completions dispatched before the run queue runs again */
-    COMPLETION_BATCH = 128,   /* completions looked at together */
-    GATHERS = 64,             /* vectored requests prepared between two enters */
-    GATHER_PIECES = 64,       /* pieces in one of them */
+    TURN_PASSES = 8,            /* passes of the run queue before the ring is entered */
+    TURN_COMPLETIONS = 4096,    /* completions dispatched before the run queue runs again */
+    COMPLETION_BATCH = 128,     /* completions looked at together */
+    GATHERS = 64,               /* vectored requests prepared between two enters */
+    GATHER_PIECES = 64,         /* pieces in one of them */
     GATHER_BYTES = 1024 * 1024, /* bytes in one of them */
 };
 
@@ -89,9 +89,9 @@ struct sluice_engine {
     uint32_t answered_at_once;
     uint32_t gathers_used;
     struct gather *gathers;
-    struct zero_copy *zero_copies; /* not in use, kept for later */
-    struct link streams;   /* every stream that is not yet freed */
-    struct link listeners; /* every listener that is not yet freed */
+    struct zero_copy *zero_copies;        /* not in use, kept for later */
+    struct link streams;                  /* every stream that is not yet freed */
+    struct link listeners;                /* every listener that is not yet freed */
     struct sluice_engine_options options; /* complete: no member is "default" */
     struct counters counters;
     struct io_uring_sqe nowhere; /* takes the requests that a broken ring does not */

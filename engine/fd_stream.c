@@ -129,8 +129,8 @@ static void end_missing(struct transport *transport)
         stream_end(stream);
 }
 
-int sluice_fd_stream(struct sluice_engine *engine, int read_fd, int write_fd,
-                     const struct sluice_stream_events *events, void *user, struct sluice_stream **stream)
+int sluice_fd_stream(struct sluice_engine *engine, int read_fd, int write_fd, const struct sluice_stream_events *events,
+                     void *user, struct sluice_stream **stream)
 {
     struct transport *transport;
     int kind;

@@ -238,9 +238,8 @@ static int listen_on_all(struct sluice_group *group, struct listen_request *requ
     return error;
 }
 
-int sluice_group_listen(struct sluice_group *group, const char *address,
-                        const struct sluice_listener_options *given, const struct sluice_listener_events *events,
-                        void *user, char *text, size_t text_size)
+int sluice_group_listen(struct sluice_group *group, const char *address, const struct sluice_listener_options *given,
+                        const struct sluice_listener_events *events, void *user, char *text, size_t text_size)
 {
     struct sluice_listener_options options = given ? *given : (struct sluice_listener_options){0};
     struct listen_request *requests = calloc(group->count, sizeof *requests);

@@ -158,7 +158,8 @@ static void run_listener_work(struct task *task)
     listener->error = 0;
     if (error && listener->events->on_error && !listener->is_closing)
         listener->events->on_error(listener, error, listener->user);
-    if (listener->fd >= 0)
+    /* Closed within on_accept or on_error: then this task is queued again, and comes back. */
+    if (listener->fd >= 0 || listener->work.is_queued)
         return;
     link_remove(&listener->link);
     operation_finish(&listener->accept, &listener->engine->operations);
@@ -191,8 +192,8 @@ int sluice_listener_address(const struct sluice_listener *listener, char *text, 
 /* -- Making -------------------------------------------------------------------------------------------------- */
 
 int listener_adopt(struct sluice_engine *engine, int fd, const struct ring_address *address, bool owns_path,
-                   const struct sluice_listener_options *options, const struct sluice_listener_events *events, void *user,
-                   struct sluice_listener **result)
+                   const struct sluice_listener_options *options, const struct sluice_listener_events *events,
+                   void *user, struct sluice_listener **result)
 {
     struct sluice_listener *listener = calloc(1, sizeof *listener);
     int error;

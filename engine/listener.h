@@ -21,19 +21,19 @@ struct sluice_listener {
     uint32_t open;             /* connections that were accepted and are not closed; each holds the memory */
     struct operation accept;
     struct sluice_timer retry;
-    struct task work;                /* tells the user */
-    struct sluice_stream *accepted;  /* not yet told, oldest first; each guarded */
+    struct task work;               /* tells the user */
+    struct sluice_stream *accepted; /* not yet told, oldest first; each guarded */
     struct sluice_stream **accepted_last;
-    int error;                       /* of accepting, to be told; 0: none */
-    bool owns_path;                  /* removes the Unix path at the end */
-    bool is_paused;                  /* accepting has failed, and no connection came since */
+    int error;      /* of accepting, to be told; 0: none */
+    bool owns_path; /* removes the Unix path at the end */
+    bool is_paused; /* accepting has failed, and no connection came since */
     bool is_closing;
-    bool is_closed;                  /* on_close was told: the memory goes with the last connection */
+    bool is_closed; /* on_close was told: the memory goes with the last connection */
 };
 
 /* Listens on a socket that listens already, and becomes the listener's. Returns 0 or -ENOMEM. */
 int listener_adopt(struct sluice_engine *engine, int fd, const struct ring_address *address, bool owns_path,
-                   const struct sluice_listener_options *options, const struct sluice_listener_events *events, void *user,
-                   struct sluice_listener **listener);
+                   const struct sluice_listener_options *options, const struct sluice_listener_events *events,
+                   void *user, struct sluice_listener **listener);
 
 #endif

@@ -52,8 +52,8 @@ struct pair_stream {
     struct pair_end *peer;
     struct direction *outgoing;
     struct direction *incoming;
-    struct sluice_buffer passing; /* what views of incoming bytes belong to */
-    struct sluice_post birth;     /* starts the second stream on its own thread */
+    struct sluice_buffer passing;  /* what views of incoming bytes belong to */
+    struct sluice_post birth;      /* starts the second stream on its own thread */
     struct sluice_pair_end wanted; /* what it is to be born with */
 };
 
@@ -154,9 +154,8 @@ static bool read_piece(struct pair_stream *pair)
 static bool is_read_out(const struct direction *direction)
 {
     /* The end first: `written` is final once it is seen. */
-    return atomic_load(&direction->has_ended) &&
-           atomic_load_explicit(&direction->written, memory_order_acquire) ==
-               atomic_load_explicit(&direction->taken, memory_order_relaxed);
+    return atomic_load(&direction->has_ended) && atomic_load_explicit(&direction->written, memory_order_acquire) ==
+                                                     atomic_load_explicit(&direction->taken, memory_order_relaxed);
 }
 
 static void leave(struct pair_stream *pair);

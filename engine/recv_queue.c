@@ -12,8 +12,8 @@ bool stream_wants_data(const struct sluice_stream *stream)
     if (stream->state == SLUICE_CLOSING || stream->state == SLUICE_CLOSED)
         return !stream->is_aborted && stream->state != SLUICE_CLOSED;
     /* What a broken stream's peer has sent before comes to its end, and has to be heard to know it. */
-    return stream->is_broken ||
-           (stream->read_status == SLUICE_READABLE && stream->events && stream->events->on_data);
+    return stream->is_broken || (stream->read_status == SLUICE_READABLE && stream->events && stream->events->on_data &&
+                                 bytes_is_empty(&stream->held));
 }
 
 /* Bytes may be told right now, if nothing stands before them. */
@@ -122,6 +122,8 @@ int sluice_stream_resume(struct sluice_stream *stream)
 
 void recv_queue_tell(struct sluice_stream *stream)
 {
+    bool had_held = !bytes_is_empty(&stream->held);
+
     for (int count = 0; !bytes_is_empty(&stream->held) && may_tell_data(stream); count++) {
         struct sluice_view view;
 
@@ -135,4 +137,6 @@ void recv_queue_tell(struct sluice_stream *stream)
     }
     if (!bytes_is_empty(&stream->held))
         hold_privately(stream);
+    else if (had_held && stream->state != SLUICE_CLOSED)
+        stream->ops->update_receive(stream); /* a resumed stream takes in more only once it has told what it held */
 }

@@ -9,6 +9,10 @@
 #include "engine/transport.h"
 #include "engine/zero_copy.h"
 
+enum {
+    QUIET_MAX = 4096, /* bytes of a send that is expected to be taken whole */
+};
+
 struct socket_stream {
     struct transport transport;
     struct connector *connector; /* NULL unless connecting */
@@ -68,14 +72,22 @@ static void send_many(struct transport *transport, uint32_t flags)
     transport_arm_send(transport, &transport->send, entry, len);
 }
 
+/*
+ * An inline send is answered by the enter that submits it, and the answer to a small one on a stream that waits for
+ * nothing is hardly ever worth waking up for.
+ */
+static bool is_quiet(const struct sluice_stream *stream)
+{
+    return stream->unsent.len <= QUIET_MAX && !stream->owes_drain && stream_write_status(stream) == SLUICE_WRITABLE;
+}
+
 static void socket_flush(struct sluice_stream *stream)
 {
     struct transport *transport = transport_of(stream);
     const struct slice *first = stream->unsent.first;
     uint32_t flags = send_flags(transport);
 
-    /* An inline send is answered by the enter that submits it. */
-    if (flags & RING_SEND_INLINE)
+    if ((flags & RING_SEND_INLINE) && is_quiet(stream))
         stream->engine->answered_at_once++;
     if (zero_copy_pays(stream->engine, first) && zero_copy_send(transport, first, flags))
         return;

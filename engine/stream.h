@@ -20,7 +20,7 @@
 #include "engine/task.h"
 
 enum {
-    STREAM_PREFIX_MAX = 16, /* bytes that a message layer may put before a message */
+    STREAM_PREFIX_MAX = 16,     /* bytes that a message layer may put before a message */
     STREAM_VIEWS_PER_TASK = 32, /* views told before other streams have their turn */
 };
 
@@ -82,28 +82,28 @@ struct sluice_stream {
     uint8_t side;   /* whose doing the end is; counts once `has_cause` */
     bool has_cause; /* the end has begun: error and side stand */
 
-    uint32_t guards;                /* reasons to live: requests in the kernel, places in lanes, calls on the stack */
-    _Atomic(uint32_t) holders;      /* reasons to keep the memory: the engine, and users' holds */
-    struct link link;               /* in engine->streams */
+    uint32_t guards;           /* reasons to live: requests in the kernel, places in lanes, calls on the stack */
+    _Atomic(uint32_t) holders; /* reasons to keep the memory: the engine, and users' holds */
+    struct link link;          /* in engine->streams */
     struct sluice_stream *next_accepted; /* in a listener's queue, until on_accept tells of it */
-    struct task work;               /* tells the user */
-    struct task flush;              /* moves the queue */
-    struct sluice_timer timer;      /* connect timeout, then idle timeout, then progress of a close, then linger */
-    uint64_t idle_timeout_ns;       /* 0: none */
-    uint64_t active_at;             /* when a byte last moved here */
+    struct task work;                    /* tells the user */
+    struct task flush;                   /* moves the queue */
+    struct sluice_timer timer;           /* connect timeout, then idle timeout, then progress of a close, then linger */
+    uint64_t idle_timeout_ns;            /* 0: none */
+    uint64_t active_at;                  /* when a byte last moved here */
 
-    struct bytes unsent;            /* accepted and not yet taken by the transport */
-    struct bytes held;              /* arrived and not yet told */
+    struct bytes unsent; /* accepted and not yet taken by the transport */
+    struct bytes held;   /* arrived and not yet told */
     size_t low_mark;
     size_t high_mark;
-    _Atomic(size_t) send_limit;     /* other threads that post read it, too */
-    size_t message_max;             /* longest single send; SIZE_MAX for streams of bytes */
-    uint64_t lost;                  /* accepted bytes that will not be sent any more */
+    _Atomic(size_t) send_limit; /* other threads that post read it, too */
+    size_t message_max;         /* longest single send; SIZE_MAX for streams of bytes */
+    uint64_t lost;              /* accepted bytes that will not be sent any more */
 
     /* From other threads. */
     struct sluice_post abort_post;
-    _Atomic(int) abort_error;       /* 0 until another thread aborts */
-    _Atomic(uint64_t) posted;       /* bytes posted and not arrived yet; STREAM_POSTS_CLOSED once none may come */
+    _Atomic(int) abort_error; /* 0 until another thread aborts */
+    _Atomic(uint64_t) posted; /* bytes posted and not arrived yet; STREAM_POSTS_CLOSED once none may come */
 };
 
 #define STREAM_POSTS_CLOSED (UINT64_C(1) << 63)

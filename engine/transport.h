@@ -32,11 +32,11 @@ struct transport {
     struct operation send;
     struct starving starving;
     struct operation *sending; /* the send in flight, `send` or another; NULL: none */
-    uint32_t sending_len;     /* what it was asked to take */
-    bool has_received : 1;    /* a receive was armed before */
-    bool must_wait : 1;       /* the last send found no room: the next waits for it */
-    bool is_leaving : 1;      /* closes as soon as nothing is in flight */
-    bool is_gone : 1;         /* …and has */
+    uint32_t sending_len;      /* what it was asked to take */
+    bool has_received : 1;     /* a receive was armed before */
+    bool must_wait : 1;        /* the last send found no room: the next waits for it */
+    bool is_leaving : 1;       /* closes as soon as nothing is in flight */
+    bool is_gone : 1;          /* …and has */
 };
 
 static inline struct transport *transport_of(const struct sluice_stream *stream)

@@ -25,7 +25,11 @@ enum {
     FD_BITS = 24,
 };
 
-enum kind { KIND_ACCEPT, KIND_RECEIVE, KIND_SEND };
+enum kind {
+    KIND_ACCEPT,
+    KIND_RECEIVE,
+    KIND_SEND
+};
 
 struct server {
     struct io_uring ring;

@@ -2,6 +2,7 @@
 #include "tools/arguments.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ static void write_number(enum argument_kind kind, uint64_t number, char *text, s
     else if (kind == ARGUMENT_DURATION)
         units_write_duration(number, text, text_size);
     else
-        snprintf(text, text_size, "%llu", (unsigned long long)number);
+        snprintf(text, text_size, "%" PRIu64, number);
 }
 
 static int parse_number(enum argument_kind kind, const char *text, uint64_t *number)
@@ -71,36 +72,37 @@ static void describe(const struct argument *argument, char *text, size_t text_si
 
 /* -- Values -------------------------------------------------------------------------------------------------- */
 
-static int take_number(const struct argument *argument, const char *value)
+static bool take_number(const struct argument *argument, const char *value)
 {
     uint64_t number;
 
     if (parse_number(argument->kind, value, &number) < 0 || number < argument->min || number > argument->max)
-        return -1;
+        return false;
     *argument->number = number;
-    return 0;
+    return true;
 }
 
-static int take_choice(const struct argument *argument, const char *value)
+static bool take_choice(const struct argument *argument, const char *value)
 {
     for (size_t i = 0; argument->choices[i] != NULL; i++) {
         if (strcmp(value, argument->choices[i]) == 0) {
             *argument->choice = i;
-            return 0;
+            return true;
         }
     }
-    return -1;
+    return false;
 }
 
-static int take_text(const struct argument *argument, const char *value)
+static bool take_text(const struct argument *argument, const char *value)
 {
     if (*value == '\0')
-        return -1;
+        return false;
     *argument->text = value;
-    return 0;
+    return true;
 }
 
-static int take(const struct argument *argument, const char *value)
+/* Returns false if that is not allowed. */
+static bool take(const struct argument *argument, const char *value)
 {
     switch (argument->kind) {
     case ARGUMENT_COUNT:
@@ -125,7 +127,7 @@ static int set(const char *verb, const char *dashes, const struct argument *argu
 
     if (argument->kind == ARGUMENT_ADDRESS && sluice_address_check(value, why, sizeof why) < 0)
         return verb_refuse(verb, "%s%s: %s", dashes, argument->name, why);
-    if (take(argument, value) < 0) {
+    if (!take(argument, value)) {
         describe(argument, allowed, sizeof allowed);
         return verb_refuse(verb, "%s%s: \"%s\" is not %s", dashes, argument->name, value, allowed);
     }

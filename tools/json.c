@@ -1,6 +1,7 @@
 /* The JSON writer. */
 #include "tools/json.h"
 
+#include <inttypes.h>
 #include <math.h>
 
 static void write_text(struct json *json, const char *text)
@@ -79,7 +80,7 @@ void json_text(struct json *json, const char *name, const char *text)
 void json_count(struct json *json, const char *name, uint64_t count)
 {
     begin(json, name);
-    fprintf(json->file, "%llu", (unsigned long long)count);
+    fprintf(json->file, "%" PRIu64, count);
 }
 
 void json_number(struct json *json, const char *name, double number)

@@ -59,21 +59,6 @@ static void open_more(struct load *load)
     }
 }
 
-static void start_warming(struct load *load)
-{
-    load->phase = LOAD_WARMING;
-    sluice_timer_start(load->engine, &load->phase_timer, load->options.warmup_ns);
-    if (load_is_open_loop(load)) {
-        load->schedule = (struct schedule){.start_ns = clock_now_ns(), .rate = load->options.rate};
-        sluice_timer_start(load->engine, &load->schedule_timer, 0);
-        return;
-    }
-    for (uint64_t i = 0; i < load->options.connections; i++) {
-        load->connections[i].due = load->options.depth;
-        load_connection_pump(&load->connections[i]);
-    }
-}
-
 /* Open loop: gives the messages that are due to their connections, in turn. */
 static void on_schedule(struct sluice_timer *timer)
 {
@@ -123,6 +108,25 @@ static void start_measuring(struct load *load)
     sluice_timer_start(load->engine, &load->phase_timer, load->options.duration_ns);
 }
 
+/* All connections stand: from here on messages are sent. */
+static void start_sending(struct load *load)
+{
+    load->phase = LOAD_WARMING;
+    load->schedule = (struct schedule){.start_ns = clock_now_ns(), .rate = load->options.rate};
+    if (load->options.warmup_ns > 0)
+        sluice_timer_start(load->engine, &load->phase_timer, load->options.warmup_ns);
+    else
+        start_measuring(load);
+    if (load_is_open_loop(load)) {
+        sluice_timer_start(load->engine, &load->schedule_timer, 0);
+        return;
+    }
+    for (uint64_t i = 0; i < load->options.connections; i++) {
+        load->connections[i].due = load->options.depth;
+        load_connection_pump(&load->connections[i]);
+    }
+}
+
 static void stop_measuring(struct load *load, uint64_t now)
 {
     load->result.measured_ns = now - load->measuring_since_ns;
@@ -144,7 +148,7 @@ static void start_draining(struct load *load)
     for (uint64_t i = 0; i < load->options.connections; i++) {
         struct load_connection *connection = &load->connections[i];
 
-        connection->due = load_is_open_loop(load) ? scheduled_before(connection, now) : connection->sent;
+        connection->due = load_is_open_loop(load) ? scheduled_before(connection, now + 1) : connection->sent;
         if (connection->stream != NULL)
             load->awaited += connection->due - connection->answered;
         load_connection_pump(connection);
@@ -174,7 +178,7 @@ void load_opened(struct load *load)
     if (load->phase != LOAD_OPENING)
         return;
     if (load->opened == load->options.connections)
-        start_warming(load);
+        start_sending(load);
     else
         open_more(load);
 }

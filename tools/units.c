@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -105,7 +106,7 @@ static void write_exactly(uint64_t value, const struct unit *units, size_t unit_
     }
     while (value % units[i].scale != 0)
         i--;
-    snprintf(text, text_size, "%llu%s", (unsigned long long)(value / units[i].scale), units[i].typed);
+    snprintf(text, text_size, "%" PRIu64 "%s", value / units[i].scale, units[i].typed);
 }
 
 void units_write_size(uint64_t bytes, char *text, size_t text_size)

@@ -1,5 +1,6 @@
 /* `sluice serve`: a group of engines with one service; this thread only waits for the end and shows progress. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include <sluice/address.h>
@@ -100,8 +101,8 @@ static bool parse(struct serve *serve, int argc, char **argv, int *status)
     if (!arguments_parse(&arguments, argc, argv, status))
         return false;
     if (serve->service == SERVICE_CHAT && serve->threads > 1) {
-        *status = verb_refuse("serve", "--threads: \"%llu\" is too many for chat: its members share one thread",
-                              (unsigned long long)serve->threads);
+        *status = verb_refuse("serve", "--threads: \"%" PRIu64 "\" is too many for chat: its members share one thread",
+                              serve->threads);
         return false;
     }
     *status = verb_read_settings("serve", &serve->options);
@@ -136,8 +137,7 @@ static void write_progress(struct progress *progress, char *line, size_t line_si
 
     units_show_size(progress_rate(&serve->received_rate, stats.bytes_received), received, sizeof received);
     units_show_size(progress_rate(&serve->sent_rate, stats.bytes_sent), sent, sizeof sent);
-    snprintf(line, line_size, "%llu connections open; in %s/s, out %s/s", (unsigned long long)stats.streams, received,
-             sent);
+    snprintf(line, line_size, "%" PRIu64 " connections open; in %s/s, out %s/s", stats.streams, received, sent);
 }
 
 /* Told at once, so that whoever started us can go on. */
@@ -179,11 +179,11 @@ static void print_totals_text(const struct serve *serve, const struct sluice_sta
 
     units_show_size((double)stats->bytes_received, received, sizeof received);
     units_show_size((double)stats->bytes_sent, sent, sizeof sent);
-    printf("connections   %llu\n", (unsigned long long)stats->accepts);
-    printf("received      %llu bytes (%s)\n", (unsigned long long)stats->bytes_received, received);
-    printf("sent          %llu bytes (%s)\n", (unsigned long long)stats->bytes_sent, sent);
+    printf("connections   %" PRIu64 "\n", stats->accepts);
+    printf("received      %" PRIu64 " bytes (%s)\n", stats->bytes_received, received);
+    printf("sent          %" PRIu64 " bytes (%s)\n", stats->bytes_sent, sent);
     if (serve->service == SERVICE_CHAT)
-        printf("dropped       %llu slow readers\n", (unsigned long long)serve->chat.dropped);
+        printf("dropped       %" PRIu64 " slow readers\n", serve->chat.dropped);
 }
 
 /* -- From start to end --------------------------------------------------------------------------------------- */

@@ -19,8 +19,8 @@ struct frame {
     size_t limit;
     uint8_t header[VARINT_MAX]; /* the part of a length that has arrived */
     size_t header_len;
-    bool has_length;      /* true exactly while the header is whole and its message is not */
-    bool is_gathering;    /* …and a part of that is in `partial` */
+    bool has_length;   /* true exactly while the header is whole and its message is not */
+    bool is_gathering; /* …and a part of that is in `partial` */
     size_t message_len;
     struct block *partial; /* the part of a message that has arrived, or an empty one to use again; or NULL */
 };

@@ -35,7 +35,8 @@ struct sluice_frame_options {
  * Returns 0, -EINVAL (an unknown length kind, or a limit it cannot express), -EPIPE (lower is closing), or -ENOMEM.
  */
 SLUICE_API int sluice_frame_stream(struct sluice_stream *lower, const struct sluice_frame_options *options,
-                                   const struct sluice_stream_events *events, void *user, struct sluice_stream **stream);
+                                   const struct sluice_stream_events *events, void *user,
+                                   struct sluice_stream **stream);
 
 SLUICE_END
 

@@ -9,8 +9,8 @@
 #include <criterion/criterion.h>
 
 #include "tests/support/net_end.h"
-#include "tests/support/net_pattern.h"
 #include "tests/support/net_stories.h"
+#include "tests/support/random.h"
 
 #define MILLISECOND UINT64_C(1000000)
 
@@ -708,7 +708,7 @@ static void disturb(struct end *end, int peer, uint64_t state)
 
 Test(close, of_the_engine_ends_every_stream_in_whatever_state)
 {
-    uint64_t seed = seed_announce();
+    uint64_t seed = random_seed();
     struct sluice_engine_options options = net_options();
     struct end *connecting = calloc(CROWD, sizeof *connecting);
     struct server server;
@@ -725,8 +725,8 @@ Test(close, of_the_engine_ends_every_stream_in_whatever_state)
     net_until(&net, server.accepted == CROWD);
     int i = 0;
     for (struct end *end = server.ends; end; end = end->next)
-        disturb(end, peers[CROWD - 1 - i++], seed_next(&seed, 9));
-    net_turns(&net, (int)seed_next(&seed, 5));
+        disturb(end, peers[CROWD - 1 - i++], random_below(&seed, 9));
+    net_turns(&net, (int)random_below(&seed, 5));
     /* These get no further than connecting. */
     for (i = 0; i < CROWD; i++)
         end_connect(&connecting[i], &net, server.address, &end_silent);

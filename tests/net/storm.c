@@ -2,7 +2,7 @@
  * Storms: connections that send, finish, close and abort at random, with every kind of peer. Afterwards every byte is
  * accounted for, and nothing is left: streams, queued bytes, receive buffers, descriptors, memory.
  *
- * SLUICE_TEST_SEED, printed at the start, repeats what the ends decide.
+ * TEST_SEED, printed at the start, repeats what the ends decide.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +18,7 @@
 
 #include "tests/support/net_end.h"
 #include "tests/support/net_pattern.h"
+#include "tests/support/random.h"
 
 enum {
     KIB = 1024,
@@ -40,8 +41,8 @@ struct script {
     uint64_t bytes; /* to pour */
     size_t piece;
     enum end_then then;
-    enum act act;    /* … */
-    uint64_t act_at; /* … once so many bytes have come, or on_open told, or the peer ended */
+    enum act act;         /* … */
+    uint64_t act_at;      /* … once so many bytes have come, or on_open told, or the peer ended */
     uint64_t pause_every; /* bytes; 0: never */
     uint64_t pause_next;
     bool has_acted;
@@ -52,18 +53,18 @@ static uint64_t random_bytes(uint64_t *seed)
 {
     static const uint64_t limits[] = {1, 2, 100, KIB, 16 * KIB, 300 * KIB};
 
-    return seed_next(seed, limits[seed_next(seed, 6)]);
+    return random_below(seed, limits[random_below(seed, 6)]);
 }
 
 static void write_script(struct script *script, uint64_t *seed)
 {
     *script = (struct script){
         .bytes = random_bytes(seed),
-        .piece = 1 + (size_t)seed_next(seed, 20 * KIB),
-        .then = seed_next(seed, 2) ? END_FINISH : END_CLOSE,
-        .act = seed_next(seed, 3) ? ACT_NOTHING : 1 + (enum act)seed_next(seed, 2),
+        .piece = 1 + (size_t)random_below(seed, 20 * KIB),
+        .then = random_below(seed, 2) ? END_FINISH : END_CLOSE,
+        .act = random_below(seed, 3) ? ACT_NOTHING : 1 + (enum act)random_below(seed, 2),
         .act_at = random_bytes(seed),
-        .pause_every = seed_next(seed, 3) ? 0 : 1 + seed_next(seed, 32 * KIB),
+        .pause_every = random_below(seed, 3) ? 0 : 1 + random_below(seed, 32 * KIB),
     };
     script->pause_next = script->pause_every;
 }
@@ -158,7 +159,7 @@ static void join(struct joined *joined, struct net *net, uint32_t number, uint64
 {
     write_script(&joined->scripts[0], seed);
     write_script(&joined->scripts[1], seed);
-    server_open(&joined->server, net, (enum peer_family)seed_next(seed, PEER_FAMILIES), &play);
+    server_open(&joined->server, net, (enum peer_family)random_below(seed, PEER_FAMILIES), &play);
     joined->server.user = joined;
     joined->server.on_accept = accept_player;
     end_connect(&joined->client, net, joined->server.address, &play);
@@ -222,7 +223,7 @@ static void rage_inside(uint64_t *seed)
 
 Test(storm, of_both_ends_ours)
 {
-    uint64_t seed = seed_announce();
+    uint64_t seed = random_seed();
 
     for (int i = 0; i < STORMS; i++)
         rage_inside(&seed);
@@ -264,11 +265,11 @@ static void meet_plain(struct plain *plain, struct net *net, struct server *serv
                        const char *listener_address, uint32_t number, uint64_t *seed)
 {
     write_script(&plain->script, seed);
-    plain->way = (enum plain_way)seed_next(seed, PLAIN_WAYS);
+    plain->way = (enum plain_way)random_below(seed, PLAIN_WAYS);
     plain->thread.send_bytes = random_bytes(seed);
     plain->thread.lane = 2 * number;
     plain->thread.user = plain;
-    if (seed_next(seed, 2)) {
+    if (random_below(seed, 2)) {
         int accepted = server->accepted;
 
         plain->thread.fd = peer_connect(server->address);
@@ -321,7 +322,7 @@ static void account_plain(const struct plain *plain)
 static void rage_plain(uint64_t *seed)
 {
     struct plain *all = calloc(LINKS, sizeof *all);
-    enum peer_family family = (enum peer_family)seed_next(seed, PEER_FAMILIES);
+    enum peer_family family = (enum peer_family)random_below(seed, PEER_FAMILIES);
     char address[SLUICE_ADDRESS_MAX];
     int listener = peer_listen(family, 10, address);
     struct server server;
@@ -345,7 +346,7 @@ static void rage_plain(uint64_t *seed)
 
 Test(storm, of_plain_sockets_at_the_other_end)
 {
-    uint64_t seed = seed_announce();
+    uint64_t seed = random_seed();
 
     for (int i = 0; i < STORMS; i++)
         rage_plain(&seed);
@@ -506,7 +507,7 @@ static void stop_program_test(struct program_test *test)
 
 Test(storm, of_socat_at_the_other_end)
 {
-    uint64_t seed = seed_announce();
+    uint64_t seed = random_seed();
     struct program_test test;
     char address[SLUICE_ADDRESS_MAX];
     char listen[128];
@@ -521,7 +522,7 @@ Test(storm, of_socat_at_the_other_end)
     snprintf(listen, sizeof listen, "UNIX-LISTEN:%s/listener,unlink-early", test.folder);
     snprintf(address, sizeof address, "unix:%s/listener", test.folder);
     for (int i = 0; i < PROGRAM_ROUNDS; i++) {
-        size_t len = (size_t)seed_next(&seed, PROGRAM_BYTES_MAX);
+        size_t len = (size_t)random_below(&seed, PROGRAM_BYTES_MAX);
 
         echo_program((char *[]){"socat", "-t20", "-", tcp, NULL}, &test.servers[0], test.folder, len);
         echo_program((char *[]){"socat", "-t20", "-", local, NULL}, &test.servers[1], test.folder, len);
@@ -532,14 +533,14 @@ Test(storm, of_socat_at_the_other_end)
 
 Test(storm, of_netcat_at_the_other_end)
 {
-    uint64_t seed = seed_announce();
+    uint64_t seed = random_seed();
     struct program_test test;
 
     if (!has_program("nc"))
         cr_skip_test("there is no netcat");
     start_program_test(&test);
     for (int i = 0; i < PROGRAM_ROUNDS; i++) {
-        size_t len = (size_t)seed_next(&seed, PROGRAM_BYTES_MAX);
+        size_t len = (size_t)random_below(&seed, PROGRAM_BYTES_MAX);
 
         echo_program((char *[]){"nc", "-N", "127.0.0.1", test.port, NULL}, &test.servers[0], test.folder, len);
         echo_program((char *[]){"nc", "-N", "-U", test.path, NULL}, &test.servers[1], test.folder, len);

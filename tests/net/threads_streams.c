@@ -402,7 +402,9 @@ static void open_between(const struct stack *stack, struct world *near_world, st
 
 STORY(threads, talk_through_a_pair)
 {
-    enum { MUCH = 500 * 1000 };
+    enum {
+        MUCH = 500 * 1000
+    };
     struct stacking stacking;
     struct world world;
     struct record near;

@@ -27,9 +27,9 @@ enum {
 struct request {
     bool is_used;
     bool is_multishot;
-    bool is_inline;   /* is answered when it is submitted */
+    bool is_inline; /* is answered when it is submitted */
     bool is_zero_copy;
-    bool is_notice;   /* was answered: only the notification is left */
+    bool is_notice; /* was answered: only the notification is left */
     uint8_t opcode;
     int fd;
     uint64_t user_data;
@@ -459,7 +459,8 @@ static void take_entry(struct sim_ring *self, const struct io_uring_sqe *entry)
 
     check_known(self, entry);
     self->sim->operations++;
-    sim_trace(self->sim, "  submits %016llx op %u fd %d", (unsigned long long)entry->user_data, entry->opcode, entry->fd);
+    sim_trace(self->sim, "  submits %016llx op %u fd %d", (unsigned long long)entry->user_data, entry->opcode,
+              entry->fd);
     if (entry->opcode == IORING_OP_ASYNC_CANCEL) {
         cancel(self, entry->addr, entry->user_data);
         return;
@@ -473,8 +474,7 @@ static void take_entry(struct sim_ring *self, const struct io_uring_sqe *entry)
         break;
     case IORING_OP_SEND:
     case IORING_OP_SEND_ZC:
-        request->pieces[0] =
-            (struct iovec){.iov_base = (void *)(uintptr_t)entry->addr, .iov_len = entry->len};
+        request->pieces[0] = (struct iovec){.iov_base = (void *)(uintptr_t)entry->addr, .iov_len = entry->len};
         request->piece_count = 1;
         request->len = entry->len;
         request->is_zero_copy = entry->opcode == IORING_OP_SEND_ZC;

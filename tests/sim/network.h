@@ -31,10 +31,10 @@ struct channel {
     uint64_t last_ns; /* when the last of it arrives */
     uint64_t delay_ns;
     uint64_t ns_per_byte;
-    bool has_ended;     /* FIN is on its way, behind the bytes */
-    bool is_reset;      /* RST came: what has not arrived never will */
-    bool is_refused;    /* the reader is gone: what is sent is answered by a reset */
-    uint32_t holders;   /* the ends that use it */
+    bool has_ended;   /* FIN is on its way, behind the bytes */
+    bool is_reset;    /* RST came: what has not arrived never will */
+    bool is_refused;  /* the reader is gone: what is sent is answered by a reset */
+    uint32_t holders; /* the ends that use it */
 };
 
 enum descriptor_kind {
@@ -48,25 +48,25 @@ struct descriptor {
     enum descriptor_kind kind;
     struct channel *in;
     struct channel *out;
-    uint16_t port;      /* listeners */
-    uint32_t requests;  /* in flight; it must not be closed meanwhile */
-    uint32_t sends;     /* of these */
+    uint16_t port;     /* listeners */
+    uint32_t requests; /* in flight; it must not be closed meanwhile */
+    uint32_t sends;    /* of these */
     uint32_t receives;
     int waiting[BACKLOG]; /* listeners: connected and not accepted */
     uint32_t waiting_count;
     uint32_t backlog;
-    bool was_faulted;   /* a fault broke this connection */
-    int peer;           /* descriptor of the other end, or -1 */
+    bool was_faulted; /* a fault broke this connection */
+    int peer;         /* descriptor of the other end, or -1 */
 };
 
 struct network {
     struct sim *sim;
     struct descriptor descriptors[DESCRIPTORS];
     uint16_t next_port;
-    size_t capacity;      /* of new channels */
+    size_t capacity; /* of new channels */
     uint64_t delay_ns;
     uint64_t ns_per_byte;
-    uint32_t open;        /* descriptors */
+    uint32_t open; /* descriptors */
 };
 
 void network_init(struct network *network, struct sim *sim);

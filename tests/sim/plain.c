@@ -38,8 +38,7 @@ static void read_some(struct plain *plain)
         len = plain->reads_slowly ? 1 : 1 + (int64_t)sim_below(plain->sim, len < 4096 ? (uint64_t)len : 4096);
         network_read(network, plain->fd, data, (size_t)len);
         for (int64_t i = 0; i < len; i++)
-            if (!plain->user->layers[0] &&
-                data[i] != user_byte(plain->user->pattern, plain->heard + (uint64_t)i))
+            if (!plain->user->layers[0] && data[i] != user_byte(plain->user->pattern, plain->heard + (uint64_t)i))
                 sim_violated(plain->sim, "the plain peer of %s reads a wrong byte", plain->user->name);
         plain->heard += (uint64_t)len;
         return;

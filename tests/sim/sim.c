@@ -149,7 +149,7 @@ int main(int argc, char **argv)
         operations += run_seed(seed + done, is_traced);
         done++;
     }
-    printf("%" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " operations, %.0f seeds and %.0f operations a second\n", done,
-           seed, operations, (double)done / (seconds() - start), (double)operations / (seconds() - start));
+    printf("%" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " operations, %.0f seeds and %.0f operations a second\n",
+           done, seed, operations, (double)done / (seconds() - start), (double)operations / (seconds() - start));
     return 0;
 }

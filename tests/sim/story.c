@@ -270,8 +270,9 @@ static void choose_options(struct story *story)
         options->idle_timeout_ns = sim_below(sim, 2) ? 5000000 + sim_below(sim, 50000000) : 0;
         options->connect_timeout_ns = 1000000 + sim_below(sim, 20000000);
     }
-    options->disable = (uint32_t)(sim_below(sim, 4) ? 0 : random_next(&sim->random)) &
-                       (SLUICE_FEATURE_MULTISHOT_ACCEPT | SLUICE_FEATURE_MULTISHOT_RECEIVE | SLUICE_FEATURE_INLINE_SEND);
+    options->disable =
+        (uint32_t)(sim_below(sim, 4) ? 0 : random_next(&sim->random)) &
+        (SLUICE_FEATURE_MULTISHOT_ACCEPT | SLUICE_FEATURE_MULTISHOT_RECEIVE | SLUICE_FEATURE_INLINE_SEND);
 }
 
 static struct sluice_engine *make_engine(struct story *story)
@@ -340,7 +341,8 @@ static void check_connection(const struct story *story, const struct connection 
                    /* A pipe's reader leaves at once. */
                    (connection->kind == CONNECTION_PIPES && connection->users[i].has_closed);
     /* A listener that closes refuses, or resets, whom it has not accepted. */
-    may_fail = may_fail || !connection->users[0].has_started || (connection->users[0].peer && !connection->users[1].has_started);
+    may_fail = may_fail || !connection->users[0].has_started ||
+               (connection->users[0].peer && !connection->users[1].has_started);
     for (int i = 0; i < 2; i++) {
         const struct user *user = &connection->users[i];
         const struct user *peer = user->peer;
@@ -352,7 +354,8 @@ static void check_connection(const struct story *story, const struct connection 
                          (unsigned long long)user->why.unsent);
         if (user->why.unsent > 0 && !user->why.error)
             sim_violated(sim, "%s ended well with unsent bytes", user->name);
-        if (peer && peer->has_ended && !(user->is_on_pipes && user->why.error) && peer->heard + (user->is_poster && user->why.error ? user->why.unsent : 0) != user->accepted)
+        if (peer && peer->has_ended && !(user->is_on_pipes && user->why.error) &&
+            peer->heard + (user->is_poster && user->why.error ? user->why.unsent : 0) != user->accepted)
             sim_violated(sim, "%s heard %llu of the %llu bytes of %s, and the end", peer->name,
                          (unsigned long long)peer->heard, (unsigned long long)user->accepted, user->name);
         /* Without layers, what was lost is known to the byte, but for what a reset destroyed on the way. */
@@ -419,7 +422,8 @@ static _Noreturn void blame(struct story *story)
             const struct user *user = &story->connections[i].users[j];
 
             if (user->stream && !user->is_closed)
-                sim_violated(story->sim, "%s does not come to its end (kind %d, state %d, write %d, read %d, queued %zu)",
+                sim_violated(story->sim,
+                             "%s does not come to its end (kind %d, state %d, write %d, read %d, queued %zu)",
                              user->name, story->connections[i].kind, sluice_stream_state(user->stream),
                              sluice_stream_write_status(user->stream), sluice_stream_read_status(user->stream),
                              sluice_stream_queued(user->stream));

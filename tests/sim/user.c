@@ -188,7 +188,8 @@ static void act(struct user *user)
     } else if (chance(user, habits->limits)) {
         size_t high = 1 + sim_below(user->sim, 5000);
 
-        sluice_stream_set_send_limits(user->stream, sim_below(user->sim, high), high, high + sim_below(user->sim, 9000));
+        sluice_stream_set_send_limits(user->stream, sim_below(user->sim, high), high,
+                                      high + sim_below(user->sim, 9000));
     } else if (user->kept_count > 0 && chance(user, 4)) {
         drop_kept(user, (uint32_t)sim_below(user->sim, user->kept_count));
     } else if (!habits->posts && (!user->is_owed || habits->ignores_full)) {
@@ -398,8 +399,8 @@ void user_other_thread(struct user *user)
 
 void user_init(struct user *user, struct sim *sim, const char *name, struct sluice_engine *engine)
 {
-    *user = (struct user){
-        .sim = sim, .name = name, .engine = engine, .action.fire = run_action, .stack_low = UINTPTR_MAX};
+    *user =
+        (struct user){.sim = sim, .name = name, .engine = engine, .action.fire = run_action, .stack_low = UINTPTR_MAX};
     user->pattern = sim_below(sim, 1000000);
     user->to_send = sim_below(sim, 3) ? random_size(&sim->random, 100000) : 0;
     user->habits = (struct habits){

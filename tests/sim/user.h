@@ -28,7 +28,7 @@ struct habits {
     uint32_t abort_from_afar;
     uint32_t keep;
     uint32_t limits;
-    uint32_t posts;   /* sends from another thread, all of them */
+    uint32_t posts; /* sends from another thread, all of them */
     uint32_t ignores_full;
 };
 
@@ -43,23 +43,23 @@ struct user {
     struct sluice_timer action;
 
     uint64_t pattern;
-    uint64_t to_send;      /* bytes it still wants to send */
+    uint64_t to_send; /* bytes it still wants to send */
     uint64_t accepted;
     uint64_t heard;
     uint64_t heard_pattern;
-    bool is_on_pipes;      /* on which there is no reset: an abort looks like an end */
-    bool has_messages;     /* boundaries are kept */
-    bool is_held;          /* by "another thread" */
-    bool is_poster;        /* all it sends is posted by that thread */
+    bool is_on_pipes;  /* on which there is no reset: an abort looks like an end */
+    bool has_messages; /* boundaries are kept */
+    bool is_held;      /* by "another thread" */
+    bool is_poster;    /* all it sends is posted by that thread */
 
     bool has_started;
     bool is_open_at_once;
     bool has_opened;
-    bool is_owed;          /* a drain */
+    bool is_owed; /* a drain */
     bool is_paused;
     bool has_ended;
     bool has_finished;
-    bool has_closed;       /* called close */
+    bool has_closed; /* called close */
     bool has_aborted;
     bool has_been_aborted; /* by another thread */
     bool is_closed;

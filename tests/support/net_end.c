@@ -94,7 +94,8 @@ static void expect_rest(struct net *net)
     stats = net_stats(net);
     cr_assert_eq(stats.streams, 0, "%llu streams are left", (unsigned long long)stats.streams);
     cr_assert_eq(stats.queued_bytes, 0, "%llu bytes are left in queues", (unsigned long long)stats.queued_bytes);
-    cr_assert_eq(stats.receive_buffers_lent, 0, "%llu buffers are away", (unsigned long long)stats.receive_buffers_lent);
+    cr_assert_eq(stats.receive_buffers_lent, 0, "%llu buffers are away",
+                 (unsigned long long)stats.receive_buffers_lent);
     cr_assert_eq(stats.stale_completions, 0);
 }
 

@@ -20,9 +20,9 @@
 
 struct net {
     struct sluice_engine *engine;
-    int fds_before;     /* descriptors that were open before the engine */
-    uint64_t deadline;  /* of the present wait, CLOCK_MONOTONIC; 0: none */
-    bool is_unsettled;  /* net_close() does not ask for an engine at rest */
+    int fds_before;    /* descriptors that were open before the engine */
+    uint64_t deadline; /* of the present wait, CLOCK_MONOTONIC; 0: none */
+    bool is_unsettled; /* net_close() does not ask for an engine at rest */
 };
 
 /* Small: tests run side by side under one RLIMIT_MEMLOCK. */
@@ -98,8 +98,8 @@ struct end {
     enum end_then pour_then;
     bool pours;
 
-    bool is_full; /* SLUICE_FULL was answered, on_drain not told since */
-    bool is_inside; /* a callback */
+    bool is_full;     /* SLUICE_FULL was answered, on_drain not told since */
+    bool is_inside;   /* a callback */
     bool is_silenced; /* close, abort were called: nothing but on_close may come */
     int opens;
     int drains;

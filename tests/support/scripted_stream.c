@@ -171,8 +171,7 @@ void scripted_receive(struct scripted *scripted, const void *data, size_t len)
     cr_assert(block);
     memcpy(block->data, data, len);
     block->used = len;
-    stream_hold(&scripted->stream,
-                &(struct sluice_view){.data = block->data, .len = len, .buffer = &block->buffer});
+    stream_hold(&scripted->stream, &(struct sluice_view){.data = block->data, .len = len, .buffer = &block->buffer});
     sluice_buffer_drop(&block->buffer);
 }
 

@@ -8,7 +8,7 @@
 #include "engine/stream.h"
 
 enum {
-    WIRE_MAX = 4096, /* bytes that a script can be sent in all */
+    WIRE_MAX = 4096,           /* bytes that a script can be sent in all */
     SCRIPTED_PEER_PORT = 7000, /* on 127.0.0.1 */
     SCRIPTED_LOCAL_PORT = 7001,
 };
@@ -24,8 +24,8 @@ struct scripted {
     unsigned closes;
     unsigned aborts;
     bool wants_data;
-    size_t in_flight; /* bytes of the submission that is out; 0: none is */
-    bool is_gone;     /* stream_closed() was called */
+    size_t in_flight;       /* bytes of the submission that is out; 0: none is */
+    bool is_gone;           /* stream_closed() was called */
     uint8_t wire[WIRE_MAX]; /* what was sent, once completed */
     size_t wire_len;
 

@@ -76,7 +76,7 @@ struct sluice_stats world_stats(const struct world *world);
 /* Takes turns until the condition is true, which it must be after so many. */
 #define world_turns_until(world, condition, max_turns)                                                                 \
     do {                                                                                                               \
-        for (unsigned taken_ = 0; !(condition) && taken_ < (max_turns); taken_++)                                        \
+        for (unsigned taken_ = 0; !(condition) && taken_ < (max_turns); taken_++)                                      \
             world_turn(world);                                                                                         \
         cr_assert(condition, "not after %u turns", (unsigned)(max_turns));                                             \
     } while (0)

@@ -159,7 +159,9 @@ TALE(submits_nothing_if_the_transport_goes_in_the_flush)
 /* The stream and the layer above it flush in one pass, and the first flush finds out that the transport is gone. */
 TALE(loses_nothing_in_silence_if_the_layer_flushes_right_after_that)
 {
-    enum { LITTLE = 20 }; /* below the high mark: nobody is told FULL, nobody waits */
+    enum {
+        LITTLE = 20
+    }; /* below the high mark: nobody is told FULL, nobody waits */
 
     stage->transport->is_full = true;
     send_now(&stage->user, stage->data, LITTLE);

@@ -305,7 +305,7 @@ Test(frame, options_that_cannot_be_are_refused_and_change_nothing, .timeout = 10
         {.length = SLUICE_FRAME_U32_BE, .message_limit = (size_t)UINT32_MAX + 1},
         {.length = SLUICE_FRAME_VARINT, .message_limit = SIZE_MAX},
         {.length = (enum sluice_frame_length)5},
-        {.length = (enum sluice_frame_length)-1},
+        {.length = (enum sluice_frame_length) - 1},
     };
     struct world world;
     struct record left;

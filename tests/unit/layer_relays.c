@@ -337,7 +337,9 @@ RELAY(what_moves_below_is_activity)
 /* Both ways at once over a pair, on a stack of its own each time. */
 Test(relays, data_and_drains_go_both_ways, .timeout = 60)
 {
-    enum { MUCH = 300 * 1000 };
+    enum {
+        MUCH = 300 * 1000
+    };
     uint64_t random = random_seed();
     uint8_t *data = pattern(MUCH, random);
 

@@ -196,8 +196,7 @@ static void start_writers(struct writer writers[THREADS], struct mailbox *mailbo
         writers[i] = (struct writer){.mailbox = mailbox, .letters = calloc(POSTS, sizeof(struct letter))};
         cr_assert(writers[i].letters);
         for (unsigned j = 0; j < POSTS; j++)
-            writers[i].letters[j] =
-                (struct letter){.post.run = read_letter, .writer = i, .number = j, .read = read};
+            writers[i].letters[j] = (struct letter){.post.run = read_letter, .writer = i, .number = j, .read = read};
     }
     for (unsigned i = 0; i < THREADS; i++)
         cr_assert_eq(pthread_create(&writers[i].thread, NULL, write_letters, &writers[i]), 0);

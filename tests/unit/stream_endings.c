@@ -556,7 +556,9 @@ STORY(endings, the_end_of_the_engine_is_told_to_every_stream)
 
 STORY(endings, of_a_hundred_streams_leave_the_others_open)
 {
-    enum { COUNT = 100 };
+    enum {
+        COUNT = 100
+    };
     struct world world;
     struct record left[COUNT];
     struct record right[COUNT];

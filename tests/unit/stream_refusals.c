@@ -128,8 +128,8 @@ STORY(refusals, beyond_the_limit_are_followed_by_a_drain)
 
 STORY(refusals, beyond_the_budget_of_the_engine_nothing_is_taken)
 {
-    struct sluice_engine_options options = {.memory_budget = 64 * 1024, .send_limit = 64 * 1024,
-                                            .send_high_mark = 60 * 1024};
+    struct sluice_engine_options options = {
+        .memory_budget = 64 * 1024, .send_limit = 64 * 1024, .send_high_mark = 60 * 1024};
     static const uint8_t much[40 * 1024];
     struct scene scene;
     struct record other[2];

@@ -191,7 +191,9 @@ STORY(time, a_peer_that_reads_slowly_for_longer_than_the_linger_time_loses_nothi
     struct sluice_engine_options options = {.linger_ns = 1000 * (uint64_t)MS};
     struct slow slow = {.timer.fire = take_one};
     struct scene scene;
-    enum { SLOW_LEN = 400 * NARROW };
+    enum {
+        SLOW_LEN = 400 * NARROW
+    };
     uint8_t *data = pattern(SLOW_LEN, stack->seed);
 
     if (strchr(stack->layers, 's'))

@@ -47,7 +47,7 @@ static struct alarm alarm_on(struct timers *timers)
 
 Test(timers, fire_at_their_time_and_not_before)
 {
-    static const uint64_t deadlines[] = {1,         TICK - 1,   TICK,       TICK + 1,    63 * TICK, 64 * TICK,
+    static const uint64_t deadlines[] = {1,         TICK - 1,    TICK,        TICK + 1,   63 * TICK,      64 * TICK,
                                          65 * TICK, 4095 * TICK, 4096 * TICK, 1000000000, 123456789012345};
 
     for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++) {
@@ -136,7 +136,9 @@ Test(timers, that_are_stopped_do_not_fire_nor_wake_anybody)
 
 Test(timers, fire_in_the_order_of_their_ticks)
 {
-    enum { SPREAD = 1000 };
+    enum {
+        SPREAD = 1000
+    };
     struct timers timers;
     struct alarm alarms[SPREAD];
 

@@ -81,7 +81,9 @@ Test(writing_a_layer, what_goes_through_one_is_turned, .timeout = 10)
 
 Test(writing_a_layer, what_goes_through_two_is_as_it_was, .timeout = 10)
 {
-    enum { LEN = 1000 * 1000 };
+    enum {
+        LEN = 1000 * 1000
+    };
     uint8_t *data = pattern(LEN, 13);
     struct world world;
     struct record left;

@@ -113,7 +113,7 @@ static void complete_attempt(struct operation *operation, const struct io_uring_
     if (completion->res == 0 && !connector->is_over) {
         win(connector, attempt->fd);
     } else {
-        ring->ops->close(ring, attempt->fd, false);
+        ring->ops->close(ring, attempt->fd, !connector->has_won);
         if (!connector->is_over) {
             connector->error = completion->res ? completion->res : -ECONNABORTED;
             try_next(connector);

@@ -162,6 +162,29 @@ STORY(threads, whose_posts_come_too_late_are_counted)
     end_all(&world, &left, &right);
 }
 
+static void post_and_abort(struct record *record, const struct sluice_view *view)
+{
+    (void)view;
+    cr_assert_eq(sluice_stream_post_send(record->stream, "late", 4), 0);
+    sluice_stream_abort(record->stream, -EINTR);
+}
+
+/* The stream closes in this turn, and the mailbox is read in the next. */
+STORY(threads, whose_posts_have_not_arrived_when_it_closes_are_counted)
+{
+    struct world world;
+    struct record left;
+    struct record right;
+
+    world_open(&world, NULL);
+    stack_open(stack, &world, &left, &right);
+    left.when_data = post_and_abort;
+    send_now(&right, "x", 1);
+    world_until_closed(&world, &left, &right);
+    assert_closed(&left, -EINTR, 4);
+    end_all(&world, &left, &right);
+}
+
 /* Nothing that was accepted is lost in silence, whenever our direction ends. */
 STORY(threads, may_post_while_the_stream_finishes)
 {

@@ -116,6 +116,25 @@ STORY(reading, the_end_waits_behind_what_is_held)
     clear_scene(&scene);
 }
 
+/* So few that our direction has ended long before they are read. */
+STORY(reading, the_end_waits_behind_a_few_bytes_that_are_held)
+{
+    struct scene scene;
+
+    set_scene(&scene, stack);
+    sluice_stream_pause(scene.right.stream);
+    send_now(&scene.left, scene.data, 10);
+    sluice_stream_finish(scene.left.stream);
+    world_settle(&scene.world);
+    cr_assert_eq(sluice_stream_write_status(scene.left.stream), SLUICE_WRITE_CLOSED);
+    cr_assert_eq(scene.right.ends, 0);
+    sluice_stream_resume(scene.right.stream);
+    world_settle(&scene.world);
+    cr_assert(has_heard(&scene.right, scene.data, 10));
+    cr_assert_str_eq(scene.right.told, "ve");
+    clear_scene(&scene);
+}
+
 STORY(reading, a_paused_stream_with_nothing_held_hears_the_end)
 {
     struct scene scene;
@@ -268,6 +287,32 @@ Test(reading, what_arrives_for_a_paused_stream_is_held_up_to_the_limit, .timeout
     assert_closed(&user, -ENOBUFS, 0);
     cr_assert_eq(user.why.side, SLUICE_LOCAL);
     cr_assert_eq(user.views, 0);
+    record_finish(&user);
+    world_close_empty(&world);
+}
+
+Test(reading, an_end_waits_behind_what_arrived_before_it, .timeout = 10)
+{
+    struct world world;
+    struct record user;
+    struct scripted *below;
+
+    world_open(&world, NULL);
+    record_init(&user, &world);
+    below = scripted_create(world.engine, SLUICE_OPEN, &record_events, &user);
+    user.stream = &below->stream;
+    sluice_stream_pause(user.stream);
+    scripted_receive(below, "last words", 10);
+    scripted_end(below);
+    world_settle(&world);
+    cr_assert_eq(user.ends, 0);
+    sluice_stream_resume(user.stream);
+    world_settle(&world);
+    cr_assert(has_heard(&user, "last words", 10));
+    cr_assert_str_eq(user.told, "ve");
+    sluice_stream_close(user.stream);
+    world_settle(&world);
+    assert_closed(&user, 0, 0);
     record_finish(&user);
     world_close_empty(&world);
 }

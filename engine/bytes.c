@@ -25,6 +25,7 @@ static struct slice *detach_first(struct bytes *bytes)
 {
     struct slice *slice = bytes->first;
 
+    assert(slice);
     bytes->first = slice->next;
     if (!bytes->first)
         bytes->last = NULL;
@@ -117,8 +118,10 @@ int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec
         size_t left = pieces[i].iov_len;
 
         while (left > 0) {
-            size_t part = fill_slice(slice, data, left);
+            size_t part;
 
+            assert(slice); /* room was made for all */
+            part = fill_slice(slice, data, left);
             if (part == 0)
                 slice = slice->next;
             data += part;
@@ -185,6 +188,7 @@ int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t l
     while (from->first != slice)
         append_slice(to, detach_first(from));
     if (split) {
+        assert(slice); /* `rest` is a part of it */
         *split = (struct slice){.data = slice->data, .len = rest, .buffer = slice->buffer};
         sluice_buffer_hold(split->buffer);
         append_slice(to, split);

@@ -182,10 +182,11 @@ static void run_delay(struct sluice_timer *timer)
 
 static bool add_address(struct connector *connector, const struct addrinfo *info)
 {
-    struct ring_address *address = &connector->attempts[connector->count].address;
+    struct ring_address *address;
 
     if (connector->count == ADDRESSES_MAX || info->ai_addrlen > sizeof address->storage)
         return false;
+    address = &connector->attempts[connector->count].address;
     memcpy(&address->storage, info->ai_addr, info->ai_addrlen);
     address->len = info->ai_addrlen;
     connector->count++;

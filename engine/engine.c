@@ -10,7 +10,7 @@
 #include "engine/stream.h"
 #include "engine/zero_copy.h"
 
-/* The longest wait in which the answer to a quiet send may go unseen. */
+/* The longest sleep over buffers that quiet sends have done with. */
 #define QUIET_WAIT_NS UINT64_C(1000000)
 
 /* -- Creation ------------------------------------------------------------------------------------------------ */
@@ -97,20 +97,13 @@ int sluice_engine_create(const struct sluice_engine_options *given, struct sluic
 
 /* -- The ring ------------------------------------------------------------------------------------------------ */
 
-/* The one place where the ring is entered. Waits for one completion more than are answered at once. */
+/* The one place where the ring is entered. */
 static void enter(struct sluice_engine *engine, uint64_t deadline)
 {
     struct ring *ring = engine->ring;
-    uint64_t soon = engine->now + QUIET_WAIT_NS;
-    int error;
-
-    /* A quiet send that was not taken whole after all must not wait for somebody else's completion. */
-    if (engine->answered_at_once > 0 && deadline > soon)
-        deadline = soon;
-    error = ring->ops->enter(ring, engine->answered_at_once + 1, deadline);
+    int error = ring->ops->enter(ring, 1, deadline);
 
     engine->has_unsubmitted = false;
-    engine->answered_at_once = 0;
     engine->gathers_used = 0;
     if (error && !engine->error)
         engine->error = error;
@@ -165,7 +158,11 @@ void engine_cancel(struct sluice_engine *engine, struct operation *operation)
     if (operation->is_cancelling)
         return;
     operation->is_cancelling = true;
-    submit_cancel(engine, operation);
+    /* A quiet send is over with the next enter, whichever way it goes. */
+    if (operation->is_quiet)
+        quiet_await(&engine->quiet);
+    else
+        submit_cancel(engine, operation);
 }
 
 /*
@@ -198,12 +195,17 @@ static bool has_ended(const struct sluice_engine *engine)
 static uint64_t next_deadline(struct sluice_engine *engine, bool may_wait)
 {
     bool may_sleep = mailbox_may_sleep(engine->mailbox);
+    uint64_t soon = engine->now + QUIET_WAIT_NS;
+    uint64_t deadline;
 
     if (!may_wait || !may_sleep || !run_queue_is_empty(&engine->tasks) || atomic_load(&engine->is_stopping))
         return 0;
     if (engine->is_destroying && has_ended(engine))
         return 0;
-    return timers_next(&engine->timers);
+    if (engine->quiet.are_awaited)
+        return 0;
+    deadline = timers_next(&engine->timers);
+    return engine->quiet.hold_leases && deadline > soon ? soon : deadline;
 }
 
 static void dispatch_one(struct sluice_engine *engine, const struct io_uring_cqe *completion)
@@ -232,6 +234,8 @@ static void dispatch(struct sluice_engine *engine)
         total += count;
     } while (count == COMPLETION_BATCH && total < TURN_COMPLETIONS);
     counter_add(&engine->counters.completions, total);
+    if (count < COMPLETION_BATCH && !ring->ops->holds_back(ring) && !engine->error)
+        quiet_settle(&engine->quiet, &engine->operations);
 }
 
 /* One turn of the engine; see DESIGN: posts, tasks, timers, the ring, completions. */

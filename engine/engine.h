@@ -15,6 +15,7 @@
 #include "engine/mailbox.h"
 #include "engine/operation.h"
 #include "engine/pool.h"
+#include "engine/quiet.h"
 #include "engine/task.h"
 #include "engine/timers.h"
 #include "uring/ring.h"
@@ -85,8 +86,6 @@ struct sluice_engine {
     bool is_destroying; /* no new streams or listeners */
     atomic_bool is_stopping;
     bool has_unsubmitted; /* entries were filled since the last enter */
-    /* Inline sends submitted since the last enter: each is answered by that enter, and is not worth waking up for. */
-    uint32_t answered_at_once;
     uint32_t gathers_used;
     struct gather *gathers;
     struct zero_copy *zero_copies;        /* not in use, kept for later */
@@ -94,11 +93,12 @@ struct sluice_engine {
     struct link listeners;                /* every listener that is not yet freed */
     struct sluice_engine_options options; /* complete: no member is "default" */
     struct counters counters;
+    struct quiet_sends quiet;
     struct io_uring_sqe nowhere; /* takes the requests that a broken ring does not */
 };
 
 /* Creates an engine on a ring, which it takes over, also on failure. `options` are complete. */
-int engine_create_on(struct ring *ring, const struct sluice_engine_options *options, struct sluice_engine **engine);
+int engine_create_on(struct ring *ring, const struct sluice_engine_options *options, struct sluice_engine **result);
 
 /* An entry of the submission queue, all zero. Never NULL: enters the ring if the queue is full. */
 struct io_uring_sqe *engine_get_entry(struct sluice_engine *engine);

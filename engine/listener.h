@@ -34,6 +34,6 @@ struct sluice_listener {
 /* Listens on a socket that listens already, and becomes the listener's. Returns 0 or -ENOMEM. */
 int listener_adopt(struct sluice_engine *engine, int fd, const struct ring_address *address, bool owns_path,
                    const struct sluice_listener_options *options, const struct sluice_listener_events *events,
-                   void *user, struct sluice_listener **listener);
+                   void *user, struct sluice_listener **result);
 
 #endif

@@ -83,6 +83,7 @@ void operation_arm(struct operation *operation, struct operations *operations, s
     entry->user_data = operation_identity(operation, operations);
     operation->is_armed = true;
     operation->is_cancelling = false;
+    operation->is_quiet = false;
 }
 
 struct operation *operations_find(const struct operations *operations, uint64_t identity)

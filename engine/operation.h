@@ -19,6 +19,7 @@ struct operation {
     uint32_t slot;
     bool is_armed;      /* true exactly while the kernel will complete it once more */
     bool is_cancelling; /* …and was asked to end it */
+    bool is_quiet;      /* …or will not, if it succeeds: see quiet.h */
 };
 
 struct operation_slot {

@@ -59,8 +59,12 @@ static void pump(struct sluice_stream *stream)
         stream_wind_down(stream);
         return;
     }
-    if (!stream->is_ready || stream->ops->is_blocked(stream))
+    if (!stream->is_ready)
         return;
+    if (stream->ops->is_blocked(stream)) {
+        quiet_await(&stream->engine->quiet); /* if that is what blocks it */
+        return;
+    }
     if (bytes_is_empty(&stream->unsent)) {
         end_our_direction(stream);
         stream_wind_down(stream);

@@ -10,13 +10,13 @@
 #include "engine/zero_copy.h"
 
 enum {
-    QUIET_MAX = 4096, /* bytes of a send that is expected to be taken whole */
+    QUIET_MAX = 64 * 1024, /* bytes of a send that is expected to be taken whole */
 };
 
 struct socket_stream {
     struct transport transport;
     struct connector *connector; /* NULL unless connecting */
-    int unacknowledged;          /* bytes the peer had yet to take when we last asked; 0 before */
+    int64_t taken;               /* bytes that the peer had taken when we last asked; 0 before */
     void (*on_gone)(void *watcher);
     void *watcher;
 };
@@ -49,11 +49,24 @@ static uint32_t send_flags(const struct transport *transport)
     return engine_uses(transport->stream.engine, RING_INLINE_SEND) ? RING_SEND_INLINE : 0;
 }
 
+/* Once the kernel has taken these `len` bytes, there is nothing left to do. */
+static uint32_t quiet_flag(const struct sluice_stream *stream, size_t len)
+{
+    const struct sluice_engine *engine = stream->engine;
+    bool is_quiet = len == stream->unsent.len && len <= QUIET_MAX && !stream->owes_drain &&
+                    engine_uses(engine, RING_QUIET_SEND) && quiet_has_room(&engine->quiet) &&
+                    stream_write_status(stream) == SLUICE_WRITABLE;
+
+    return is_quiet ? RING_SEND_QUIET : 0;
+}
+
 static void send_one(struct transport *transport, const struct slice *slice, uint32_t flags)
 {
     struct io_uring_sqe *entry = engine_get_entry(transport->stream.engine);
     size_t len = slice->len < GATHER_BYTES ? slice->len : GATHER_BYTES;
 
+    if (flags & RING_SEND_INLINE)
+        flags |= quiet_flag(&transport->stream, len);
     ring_prep_send(entry, transport->write_fd, slice->data, len, flags);
     transport_arm_send(transport, &transport->send, entry, len);
 }
@@ -68,17 +81,10 @@ static void send_many(struct transport *transport, uint32_t flags)
     gather->message = (struct msghdr){.msg_iov = gather->pieces};
     gather->message.msg_iovlen =
         bytes_gather(&transport->stream.unsent, gather->pieces, GATHER_PIECES, GATHER_BYTES, &len);
+    if (flags & RING_SEND_INLINE)
+        flags |= quiet_flag(&transport->stream, len);
     ring_prep_send_vector(entry, transport->write_fd, &gather->message, flags);
     transport_arm_send(transport, &transport->send, entry, len);
-}
-
-/*
- * An inline send is answered by the enter that submits it, and the answer to a small one on a stream that waits for
- * nothing is hardly ever worth waking up for.
- */
-static bool is_quiet(const struct sluice_stream *stream)
-{
-    return stream->unsent.len <= QUIET_MAX && !stream->owes_drain && stream_write_status(stream) == SLUICE_WRITABLE;
 }
 
 static void socket_flush(struct sluice_stream *stream)
@@ -87,8 +93,6 @@ static void socket_flush(struct sluice_stream *stream)
     const struct slice *first = stream->unsent.first;
     uint32_t flags = send_flags(transport);
 
-    if ((flags & RING_SEND_INLINE) && is_quiet(stream))
-        stream->engine->answered_at_once++;
     if (zero_copy_pays(stream->engine, first) && zero_copy_send(transport, first, flags))
         return;
     if (first->next)
@@ -133,18 +137,26 @@ static void socket_close(struct sluice_stream *stream)
 }
 
 /*
- * Bytes of ours are with the kernel, and the peer takes them: the number has changed since we last asked. While our own
- * queue stands still that is the only sign of a slow peer, because a socket becomes writable again by the third of its
- * buffer. The first time we ask, there is no number to compare with: then it is given the benefit of the doubt.
+ * The peer has taken bytes of ours since we last asked. While our own queue stands still that is the only sign of a slow
+ * peer, because a socket becomes writable again by the third of its buffer. The first time we ask, what it has ever
+ * taken counts: then it is given the benefit of the doubt. (Of Unix sockets the kernel tells more than our bytes: what it
+ * tells is only compared.)
  */
 static bool peer_is_taking(struct socket_stream *socket)
 {
-    struct ring *ring = ring_of(&socket->transport.stream);
-    int before = socket->unacknowledged;
-    int now = socket->transport.write_fd < 0 ? 0 : ring->ops->unacknowledged(ring, socket->transport.write_fd);
+    const struct transport *transport = &socket->transport;
+    struct ring *ring = ring_of(&transport->stream);
+    int unacknowledged = transport->write_fd < 0 ? 0 : ring->ops->unacknowledged(ring, transport->write_fd);
+    int64_t before = socket->taken;
 
-    socket->unacknowledged = now;
-    return now > 0 && now != before;
+    socket->taken = (int64_t)transport->sent - unacknowledged;
+    return socket->taken != before;
+}
+
+/* Also when it had taken everything by the time we asked, and only now we wait in vain. */
+static bool has_unacknowledged(const struct socket_stream *socket)
+{
+    return socket->taken != (int64_t)socket->transport.sent;
 }
 
 static uint64_t socket_last_active(struct sluice_stream *stream)
@@ -156,7 +168,9 @@ static uint64_t socket_last_active(struct sluice_stream *stream)
 
 static void socket_linger_over(struct sluice_stream *stream)
 {
-    if (peer_is_taking(socket_of(stream)))
+    struct socket_stream *socket = socket_of(stream);
+
+    if (peer_is_taking(socket) && has_unacknowledged(socket))
         stream_start_linger(stream);
     else
         transport_leave(transport_of(stream));

@@ -136,14 +136,29 @@ bool transport_is_blocked(const struct sluice_stream *stream)
     return transport_of(stream)->sending != NULL;
 }
 
+/* Some of it lies in a buffer that somebody waits to have back. Quiet sends are few slices. */
+static bool holds_lease(const struct bytes *bytes)
+{
+    const struct slice *slice = bytes->first;
+
+    while (slice && block_of(slice->buffer))
+        slice = slice->next;
+    return slice;
+}
+
 void transport_arm_send(struct transport *transport, struct operation *operation, struct io_uring_sqe *entry,
                         size_t len)
 {
+    struct sluice_engine *engine = transport->stream.engine;
+
     assert(!transport->sending);
     assert(len > 0);
     transport->sending = operation;
     transport->sending_len = (uint32_t)len;
-    engine_arm(transport->stream.engine, operation, entry);
+    engine_arm(engine, operation, entry);
+    if (entry->flags & IOSQE_CQE_SKIP_SUCCESS)
+        quiet_add(&engine->quiet, &engine->operations, operation, (uint32_t)len,
+                  holds_lease(&transport->stream.unsent));
     stream_guard(&transport->stream);
 }
 
@@ -174,6 +189,7 @@ void transport_sent(struct transport *transport, int32_t result)
     counter_add(&counters->sends, 1);
     counter_add(&counters->short_sends, transport->must_wait);
     if (result > 0) {
+        transport->sent += (uint64_t)result;
         counter_add(&counters->bytes_sent, (uint64_t)result);
         stream_sent(stream, (size_t)result);
     } else if (result == -EAGAIN || result == -EINTR) {

@@ -33,6 +33,7 @@ struct transport {
     struct starving starving;
     struct operation *sending; /* the send in flight, `send` or another; NULL: none */
     uint32_t sending_len;      /* what it was asked to take */
+    uint64_t sent;             /* bytes that the kernel took, ever */
     bool has_received : 1;     /* a receive was armed before */
     bool must_wait : 1;        /* the last send found no room: the next waits for it */
     bool is_leaving : 1;       /* closes as soon as nothing is in flight */

@@ -22,7 +22,7 @@ enum {
     BUFFER_COUNT = 512,
     BUFFER_SIZE = 16384,
     BATCH = 128,
-    FD_BITS = 24,
+    SENT_MAX = 4 * RING_ENTRIES,
 };
 
 enum kind {
@@ -37,7 +37,8 @@ struct server {
     uint8_t *memory;
     int listener;
     uint64_t answers;
-    unsigned answered_at_once; /* sends in this submission: their completions come with it */
+    unsigned sent[SENT_MAX]; /* buffers of the sends in this submission: nothing is heard of those that succeed */
+    unsigned sent_count;
 };
 
 static volatile sig_atomic_t is_stopping;
@@ -54,9 +55,31 @@ static void die(const char *what, int error)
     exit(1);
 }
 
-static uint64_t identity(enum kind kind, int fd, unsigned buffer)
+static uint64_t identity(enum kind kind, int fd)
 {
-    return (uint64_t)kind << 48 | (uint64_t)buffer << FD_BITS | (uint64_t)fd;
+    return (uint64_t)kind << 48 | (uint64_t)fd;
+}
+
+static void give_back(struct server *server, unsigned buffer)
+{
+    io_uring_buf_ring_add(server->buffers, server->memory + (size_t)buffer * BUFFER_SIZE, BUFFER_SIZE,
+                          (unsigned short)buffer, BUFFER_COUNT - 1, 0);
+    io_uring_buf_ring_advance(server->buffers, 1);
+}
+
+/* Sends are tried by the call that submits them. Waits if `wait_for` is not 0. */
+static void submit(struct server *server, unsigned wait_for)
+{
+    struct __kernel_timespec timeout = {.tv_sec = 1};
+    struct io_uring_cqe *completion;
+
+    if (wait_for > 0)
+        io_uring_submit_and_wait_timeout(&server->ring, &completion, wait_for, &timeout, NULL);
+    else
+        io_uring_submit(&server->ring);
+    for (unsigned i = 0; i < server->sent_count; i++)
+        give_back(server, server->sent[i]);
+    server->sent_count = 0;
 }
 
 static struct io_uring_sqe *get_entry(struct server *server)
@@ -64,8 +87,7 @@ static struct io_uring_sqe *get_entry(struct server *server)
     struct io_uring_sqe *entry = io_uring_get_sqe(&server->ring);
 
     if (!entry) {
-        io_uring_submit(&server->ring);
-        server->answered_at_once = 0; /* their completions are in the queue already */
+        submit(server, 0);
         entry = io_uring_get_sqe(&server->ring);
     }
     return entry;
@@ -76,7 +98,7 @@ static void arm_accept(struct server *server)
     struct io_uring_sqe *entry = get_entry(server);
 
     io_uring_prep_multishot_accept(entry, server->listener, NULL, NULL, SOCK_CLOEXEC);
-    entry->user_data = identity(KIND_ACCEPT, 0, 0);
+    entry->user_data = identity(KIND_ACCEPT, 0);
 }
 
 static void arm_receive(struct server *server, int fd)
@@ -86,14 +108,7 @@ static void arm_receive(struct server *server, int fd)
     io_uring_prep_recv_multishot(entry, fd, NULL, 0, 0);
     entry->flags |= IOSQE_BUFFER_SELECT;
     entry->buf_group = 0;
-    entry->user_data = identity(KIND_RECEIVE, fd, 0);
-}
-
-static void give_back(struct server *server, unsigned buffer)
-{
-    io_uring_buf_ring_add(server->buffers, server->memory + (size_t)buffer * BUFFER_SIZE, BUFFER_SIZE,
-                          (unsigned short)buffer, BUFFER_COUNT - 1, 0);
-    io_uring_buf_ring_advance(server->buffers, 1);
+    entry->user_data = identity(KIND_RECEIVE, fd);
 }
 
 static void answer(struct server *server, int fd, unsigned buffer, int len)
@@ -102,8 +117,9 @@ static void answer(struct server *server, int fd, unsigned buffer, int len)
 
     io_uring_prep_send(entry, fd, server->memory + (size_t)buffer * BUFFER_SIZE, (size_t)len,
                        MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT);
-    entry->user_data = identity(KIND_SEND, fd, buffer);
-    server->answered_at_once++;
+    entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    entry->user_data = identity(KIND_SEND, fd);
+    server->sent[server->sent_count++] = buffer;
     server->answers++;
 }
 
@@ -119,7 +135,7 @@ static void take_receive(struct server *server, int fd, const struct io_uring_cq
 
 static void take(struct server *server, const struct io_uring_cqe *completion)
 {
-    int fd = (int)(completion->user_data & ((1u << FD_BITS) - 1));
+    int fd = (int)completion->user_data;
     int one = 1;
 
     switch ((enum kind)(completion->user_data >> 48)) {
@@ -134,8 +150,7 @@ static void take(struct server *server, const struct io_uring_cqe *completion)
     case KIND_RECEIVE:
         take_receive(server, fd, completion);
         break;
-    case KIND_SEND:
-        give_back(server, (unsigned)(completion->user_data >> FD_BITS) & 0xffff);
+    case KIND_SEND: /* refused: the receive will hear why */
         break;
     }
 }
@@ -183,13 +198,10 @@ static void listen_anywhere(struct server *server)
 /* One turn: submit and wait in one system call, then look at everything that came. */
 static void turn(struct server *server)
 {
-    struct __kernel_timespec timeout = {.tv_sec = 1};
     struct io_uring_cqe *completions[BATCH];
-    unsigned wait_for = server->answered_at_once + 1;
     unsigned count;
 
-    server->answered_at_once = 0;
-    io_uring_submit_and_wait_timeout(&server->ring, completions, wait_for, &timeout, NULL);
+    submit(server, 1);
     if (IO_URING_READ_ONCE(*server->ring.sq.kflags) & IORING_SQ_TASKRUN)
         io_uring_get_events(&server->ring);
     do {

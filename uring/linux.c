@@ -106,6 +106,11 @@ static void linux_seen(struct ring *ring, uint32_t count)
     io_uring_cq_advance(&linux_ring(ring)->uring, count);
 }
 
+static bool linux_holds_back(struct ring *ring)
+{
+    return IO_URING_READ_ONCE(*linux_ring(ring)->uring.sq.kflags) & IORING_SQ_CQ_OVERFLOW;
+}
+
 static int linux_add_buffers(struct ring *ring, struct buffers *buffers)
 {
     struct io_uring_buf_reg registration = {
@@ -177,6 +182,7 @@ static const struct ring_ops linux_ops = {
     .enter = linux_enter,
     .peek = linux_peek,
     .seen = linux_seen,
+    .holds_back = linux_holds_back,
     .add_buffers = linux_add_buffers,
     .remove_buffers = linux_remove_buffers,
     .now = linux_now,

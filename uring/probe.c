@@ -130,6 +130,23 @@ static bool try_zero_copy(struct trial *trial)
     return get_answer(trial, &answer) && answer.res != -EINVAL;
 }
 
+/* A send that is taken has no answer, and one that is refused has. With SQPOLL nobody could tell when it was tried. */
+static bool try_quiet_send(struct trial *trial)
+{
+    const uint32_t flags = RING_SEND_INLINE | RING_SEND_QUIET;
+    struct io_uring_cqe answer;
+
+    if (trial->uring->flags & IORING_SETUP_SQPOLL)
+        return false;
+    ring_prep_send(begin_request(trial), trial->sockets[0], "x", 1, flags);
+    if (io_uring_submit(trial->uring) != 1 || io_uring_cq_ready(trial->uring) > 0)
+        return false;
+    trial->is_busy = false;
+    shutdown(trial->sockets[0], SHUT_WR);
+    ring_prep_send(begin_request(trial), trial->sockets[0], "x", 1, flags);
+    return get_answer(trial, &answer) && answer.res == -EPIPE;
+}
+
 static bool connect_to(int client, int listener)
 {
     struct ring_address address = {.len = sizeof address.storage};
@@ -175,6 +192,7 @@ static const struct {
     {try_multishot_receive, RING_MULTISHOT_RECEIVE},
     {try_multishot_accept, RING_MULTISHOT_ACCEPT},
     {try_zero_copy, RING_ZERO_COPY},
+    {try_quiet_send, RING_QUIET_SEND}, /* last: it shuts a socket */
 };
 
 static int64_t run_trials(struct trial *trial)

@@ -33,6 +33,7 @@ enum ring_feature {
     RING_ZERO_COPY = 1 << 5,
     RING_INLINE_SEND = 1 << 6, /* always offered: it is our way of sending, with a switch */
     RING_NO_IOWAIT = 1 << 7,
+    RING_QUIET_SEND = 1 << 8,
 };
 
 struct ring;
@@ -91,6 +92,8 @@ struct ring_ops {
     /* Points `completions` at the oldest, at most `max`. They stay until seen(). Never enters the kernel to wait. */
     uint32_t (*peek)(struct ring *ring, struct io_uring_cqe **completions, uint32_t max);
     void (*seen)(struct ring *ring, uint32_t count);
+    /* True exactly while the kernel keeps completions back because the queue was full: the next enter() brings them. */
+    bool (*holds_back)(struct ring *ring);
 
     /* Registers buffers->group with buffers->count buffers of buffers->size; see buffers.h. 0 or -errno. */
     int (*add_buffers)(struct ring *ring, struct buffers *buffers);
@@ -169,8 +172,9 @@ static inline void ring_prep(struct io_uring_sqe *sqe, uint8_t opcode, int fd, c
 enum ring_send_flag {
     RING_SEND_INLINE = 1 << 0,  /* answer -EAGAIN, or with what fitted, rather than wait for room */
     RING_SEND_WAITING = 1 << 1, /* there was no room a moment ago: wait for it first */
+    RING_SEND_QUIET = 1 << 2,   /* only with RING_SEND_INLINE: no completion if everything was taken */
     RING_SEND_ZERO_COPY =
-        1 << 2, /* two completions, unless the first lacks F_MORE; the memory is busy until the last */
+        1 << 3, /* two completions, unless the first lacks F_MORE; the memory is busy until the last */
 };
 
 /*
@@ -182,6 +186,8 @@ static inline void ring_prep_send_flags(struct io_uring_sqe *sqe, uint32_t flags
     sqe->msg_flags = MSG_NOSIGNAL;
     if (flags & RING_SEND_INLINE)
         sqe->msg_flags |= MSG_DONTWAIT | MSG_WAITALL;
+    if (flags & RING_SEND_QUIET)
+        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* MSG_WAITALL: fewer bytes than asked are no success (Linux 5.19) */
     if (flags & RING_SEND_WAITING)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     if (flags & RING_SEND_ZERO_COPY)

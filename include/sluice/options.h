@@ -21,7 +21,7 @@
 SLUICE_BEGIN
 
 /* Room for any one-line reason that this library writes, its NUL included. */
-#define SLUICE_REASON_MAX 256
+#define SLUICE_REASON_MAX 320
 
 /*
  * Kernel features that can be switched off (the `disable` member, or SLUICE_DISABLE=name,name), to
@@ -36,6 +36,7 @@ enum sluice_feature {
     SLUICE_FEATURE_ZERO_COPY = 1 << 5,         /* "zero_copy": send without the kernel's copy (6.2) */
     SLUICE_FEATURE_INLINE_SEND = 1 << 6,       /* "inline_send": try a send at once, wait only if it must */
     SLUICE_FEATURE_NO_IOWAIT = 1 << 7,         /* "no_iowait": a sleeping engine is not shown as I/O wait (6.15) */
+    SLUICE_FEATURE_QUIET_SEND = 1 << 8,        /* "quiet_send": a send that is taken whole is not answered (5.17) */
 };
 
 struct sluice_engine_options {

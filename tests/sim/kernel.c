@@ -28,6 +28,7 @@ struct request {
     bool is_used;
     bool is_multishot;
     bool is_inline; /* is answered when it is submitted */
+    bool is_quiet;  /* answers unless all was taken */
     bool is_zero_copy;
     bool is_notice; /* was answered: only the notification is left */
     uint8_t opcode;
@@ -127,7 +128,8 @@ static void complete(struct sim_ring *self, struct request *request, int32_t res
 {
     sim_trace(self->sim, "  completes %016llx op %u fd %d: %d %s", (unsigned long long)request->user_data,
               request->opcode, request->fd, result, flags & IORING_CQE_F_MORE ? "more" : "");
-    post(self, request->user_data, result, flags);
+    if (!request->is_quiet || result != (int32_t)request->len)
+        post(self, request->user_data, result, flags);
     if (flags & IORING_CQE_F_MORE)
         return;
     count_request(self, request, -1);
@@ -422,6 +424,9 @@ static void check_known(struct sim_ring *self, const struct io_uring_sqe *entry)
     switch (entry->opcode) {
     case IORING_OP_SEND:
     case IORING_OP_SENDMSG:
+        /* Without MSG_WAITALL a short send is a success, and nobody would hear of it. */
+        if ((entry->msg_flags & (MSG_DONTWAIT | MSG_WAITALL)) == (MSG_DONTWAIT | MSG_WAITALL))
+            flags = IOSQE_CQE_SKIP_SUCCESS;
         break;
     case IORING_OP_SEND_ZC:
         prio |= IORING_SEND_ZC_REPORT_USAGE;
@@ -491,8 +496,16 @@ static void take_entry(struct sim_ring *self, const struct io_uring_sqe *entry)
                                                                 : false;
     request->is_inline =
         entry->opcode != IORING_OP_WRITEV && entry->opcode != IORING_OP_RECV && (entry->msg_flags & MSG_DONTWAIT);
+    request->is_quiet = entry->flags & IOSQE_CQE_SKIP_SUCCESS;
     if (request->is_inline)
         try_request(self, request);
+}
+
+static bool is_transport(const struct sluice_stream *stream)
+{
+    const char *kind = stream->ops->kind(stream);
+
+    return strcmp(kind, "tcp") == 0 || strcmp(kind, "fd") == 0 || strcmp(kind, "socket") == 0;
 }
 
 /* Was the stream on this descriptor closed for writing when the entry was asked for? Then it must not be a send. */
@@ -503,10 +516,9 @@ static void note_barred(struct sim_ring *self)
         return;
     for (struct link *link = self->engine->streams.next; link != &self->engine->streams; link = link->next) {
         struct sluice_stream *stream = container_of(link, struct sluice_stream, link);
-        const char *kind = stream->ops->kind(stream);
         const struct transport *transport;
 
-        if (strcmp(kind, "tcp") != 0 && strcmp(kind, "fd") != 0 && strcmp(kind, "socket") != 0)
+        if (!is_transport(stream))
             continue;
         transport = transport_of(stream);
         if (transport->write_fd >= 0 && stream_write_status(stream) == SLUICE_WRITE_CLOSED)
@@ -547,6 +559,30 @@ static void submit(struct sim_ring *self)
     self->entry_count = 0;
 }
 
+/* It has a quiet send out, and something to do once that has succeeded. */
+static bool waits_for_quiet_send(const struct transport *transport)
+{
+    const struct sluice_stream *stream = &transport->stream;
+    enum sluice_write_status status = stream_write_status(stream);
+
+    if (!transport->sending || !transport->sending->is_quiet)
+        return false;
+    return transport->is_leaving || status == SLUICE_WRITE_CLOSING ||
+           (status == SLUICE_WRITABLE && (stream->owes_drain || stream->unsent.len > transport->sending_len));
+}
+
+static void check_sleep(struct sim_ring *self)
+{
+    if (!self->engine)
+        return;
+    for (struct link *link = self->engine->streams.next; link != &self->engine->streams; link = link->next) {
+        struct sluice_stream *stream = container_of(link, struct sluice_stream, link);
+
+        if (is_transport(stream) && waits_for_quiet_send(transport_of(stream)))
+            sim_violated(self->sim, "an engine sleeps over a quiet send that somebody waits for");
+    }
+}
+
 static int enter(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
 {
     struct sim_ring *self = of(ring);
@@ -562,6 +598,8 @@ static int enter(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
         post(self, RING_WAKE, 1, IORING_CQE_F_MORE);
     }
     progress(self);
+    if (deadline_ns > sim->now_ns && self->count < completions)
+        check_sleep(self);
     while (deadline_ns > sim->now_ns && self->count < completions && !sim_chance(sim, FAULT_INTERRUPT)) {
         uint64_t next_ns = sim_next_event(sim);
 
@@ -598,6 +636,11 @@ static void seen(struct ring *ring, uint32_t count)
     assert(count <= self->count);
     self->first = (self->first + count) % ring->completion_entries;
     self->count -= count;
+}
+
+static bool holds_back(struct ring *ring)
+{
+    return of(ring)->overflow_count > 0;
 }
 
 static int add_buffers(struct ring *ring, struct buffers *buffers)
@@ -751,6 +794,7 @@ static const struct ring_ops sim_ops = {
     .enter = enter,
     .peek = peek,
     .seen = seen,
+    .holds_back = holds_back,
     .add_buffers = add_buffers,
     .remove_buffers = remove_buffers,
     .now = now,
@@ -779,7 +823,8 @@ struct ring *sim_ring_create(struct sim *sim, uint32_t entries, uint32_t complet
     assert(entries <= ENTRIES_MAX && completion_entries <= COMPLETIONS_MAX);
     self->ring = (struct ring){
         .ops = &sim_ops,
-        .features = RING_MULTISHOT_ACCEPT | RING_MULTISHOT_RECEIVE | RING_ZERO_COPY | RING_INLINE_SEND,
+        .features =
+            RING_MULTISHOT_ACCEPT | RING_MULTISHOT_RECEIVE | RING_ZERO_COPY | RING_INLINE_SEND | RING_QUIET_SEND,
         .entries = entries,
         .completion_entries = completion_entries,
         .fd = -1,

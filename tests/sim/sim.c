@@ -84,6 +84,7 @@ static volatile uint64_t running_seed;
 
 static void tell_seed(int number)
 {
+    /* The run is over; what this may disturb does not matter any more. NOLINTNEXTLINE(bugprone-signal-handler) */
     fprintf(stderr, "seed %" PRIu64 ": ended by signal %d\n", running_seed, number);
     signal(number, SIG_DFL);
     raise(number);

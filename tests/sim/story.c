@@ -270,9 +270,9 @@ static void choose_options(struct story *story)
         options->idle_timeout_ns = sim_below(sim, 2) ? 5000000 + sim_below(sim, 50000000) : 0;
         options->connect_timeout_ns = 1000000 + sim_below(sim, 20000000);
     }
-    options->disable =
-        (uint32_t)(sim_below(sim, 4) ? 0 : random_next(&sim->random)) &
-        (SLUICE_FEATURE_MULTISHOT_ACCEPT | SLUICE_FEATURE_MULTISHOT_RECEIVE | SLUICE_FEATURE_INLINE_SEND);
+    options->disable = (uint32_t)(sim_below(sim, 4) ? 0 : random_next(&sim->random)) &
+                       (SLUICE_FEATURE_MULTISHOT_ACCEPT | SLUICE_FEATURE_MULTISHOT_RECEIVE |
+                        SLUICE_FEATURE_INLINE_SEND | SLUICE_FEATURE_QUIET_SEND);
 }
 
 static struct sluice_engine *make_engine(struct story *story)

@@ -1,0 +1,28 @@
+/* Quiet sends: see quiet.h. */
+#include "engine/quiet.h"
+
+void quiet_add(struct quiet_sends *quiet, struct operations *operations, struct operation *operation, uint32_t len,
+               bool holds_lease)
+{
+    assert(quiet_has_room(quiet));
+    assert(operation->is_armed);
+    operation->is_quiet = true;
+    quiet->hold_leases |= holds_lease;
+    quiet->sends[quiet->count++] =
+        (struct quiet_send){.identity = operation_identity(operation, operations), .len = len};
+}
+
+void quiet_settle(struct quiet_sends *quiet, struct operations *operations)
+{
+    uint32_t count = quiet->count;
+
+    quiet->are_awaited = false;
+    quiet->hold_leases = false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct io_uring_cqe completion = {.user_data = quiet->sends[i].identity, .res = (int32_t)quiet->sends[i].len};
+
+        operations_dispatch(operations, &completion); /* finds none that was answered */
+    }
+    assert(quiet->count == count); /* completions submit no sends */
+    quiet->count = 0;
+}

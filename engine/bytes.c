@@ -29,6 +29,8 @@ static struct slice *detach_first(struct bytes *bytes)
     bytes->first = slice->next;
     if (!bytes->first)
         bytes->last = NULL;
+    if (bytes->copied == slice)
+        bytes->copied = NULL;
     bytes->len -= slice->len;
     return slice;
 }
@@ -44,6 +46,27 @@ static struct block *open_block(const struct bytes *bytes)
     if (block && bytes->last->data + bytes->last->len == block->data + block->used)
         return block;
     return NULL;
+}
+
+/*
+ * Continues the block of the last copy behind the views that came after it, if `len` bytes fit: or each short prefix
+ * between views would take a block of its own.
+ */
+static void continue_block(struct bytes *bytes, struct pool *pool, size_t len)
+{
+    const struct slice *copied = bytes->copied;
+    struct block *block = copied && copied != bytes->last ? block_of(copied->buffer) : NULL;
+    struct slice *slice;
+
+    if (len == 0 || !block || copied->data + copied->len != block->data + block->used ||
+        block->capacity - block->used < len)
+        return;
+    slice = pool_take_slice(pool);
+    if (!slice)
+        return;
+    *slice = (struct slice){.data = block->data + block->used, .buffer = &block->buffer};
+    sluice_buffer_hold(&block->buffer);
+    append_slice(bytes, slice);
 }
 
 /* A slice over a fresh block, with no bytes yet. */
@@ -101,12 +124,15 @@ static size_t total_len(const struct iovec *pieces, size_t count)
 
 int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count)
 {
-    const struct block *open = open_block(bytes);
-    size_t room = open ? open->capacity - open->used : 0;
     size_t len = total_len(pieces, count);
     struct bytes rest = {0};
+    const struct block *open;
     struct slice *slice;
+    size_t room;
 
+    continue_block(bytes, pool, len);
+    open = open_block(bytes);
+    room = open ? open->capacity - open->used : 0;
     if (len > room && make_room(&rest, pool, len - room, bytes->last != NULL) < 0) {
         bytes_clear(&rest, pool);
         return -ENOMEM;
@@ -129,6 +155,7 @@ int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec
         }
     }
     bytes->len += len;
+    bytes->copied = slice;
     return 0;
 }
 
@@ -206,6 +233,8 @@ void bytes_join(struct bytes *to, struct bytes *from)
     else
         to->first = from->first;
     to->last = from->last;
+    if (from->copied)
+        to->copied = from->copied;
     to->len += from->len;
     bytes_init(from);
 }

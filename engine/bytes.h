@@ -14,7 +14,8 @@
 struct bytes {
     struct slice *first;
     struct slice *last;
-    size_t len; /* the sum over the slices */
+    struct slice *copied; /* the last one that was filled by copying, if it is still here */
+    size_t len;           /* the sum over the slices */
 };
 
 static inline void bytes_init(struct bytes *bytes)

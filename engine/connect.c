@@ -89,17 +89,23 @@ void connector_cancel(struct connector *connector)
 static void try_next(struct connector *connector);
 
 /* Nobody is left to win. */
+/* We had no descriptor or memory to try with. */
+static bool is_want_of_ours(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
 static void lose(struct connector *connector)
 {
     /* Comes back to connector_cancel(). */
-    stream_fail(connector->stream, connector->error, SLUICE_REMOTE);
+    stream_fail(connector->stream, connector->error, is_want_of_ours(connector->error) ? SLUICE_LOCAL : SLUICE_REMOTE);
 }
 
-static void win(struct connector *connector, int fd)
+static void win(struct connector *connector, const struct attempt *attempt)
 {
     connector->has_won = true;
     end_race(connector);
-    socket_stream_connected(connector->stream, fd);
+    socket_stream_connected(connector->stream, attempt->fd, attempt->address.any.sa_family);
 }
 
 static void complete_attempt(struct operation *operation, const struct io_uring_cqe *completion)
@@ -111,7 +117,7 @@ static void complete_attempt(struct operation *operation, const struct io_uring_
 
     connector->in_flight--;
     if (completion->res == 0 && !connector->is_over) {
-        win(connector, attempt->fd);
+        win(connector, attempt);
     } else {
         ring->ops->close(ring, attempt->fd, !connector->has_won);
         if (!connector->is_over) {

@@ -31,6 +31,8 @@ static void fd_flush(struct sluice_stream *stream)
     uint32_t count = bytes_gather(&stream->unsent, gather->pieces, GATHER_PIECES, GATHER_BYTES, &len);
 
     ring_prep_write(entry, transport->write_fd, gather->pieces, count);
+    if (transport->may_block)
+        ring_leave_to_worker(entry);
     transport_arm_send(transport, &transport->send, entry, len);
 }
 
@@ -104,7 +106,7 @@ static const struct stream_ops fd_ops = {
 
 /* -- Making -------------------------------------------------------------------------------------------------- */
 
-/* The kind of both descriptors together: a socket serves both directions or is none of ours. */
+/* The kind of both descriptors together: only as both is a socket one. Of others, what is written to decides. */
 static int classify(struct sluice_engine *engine, int read_fd, int write_fd)
 {
     struct ring *ring = engine->ring;
@@ -113,7 +115,9 @@ static int classify(struct sluice_engine *engine, int read_fd, int write_fd)
 
     if (first < 0 || second < 0)
         return first < 0 ? first : second;
-    return first == RING_FD_SOCKET && read_fd == write_fd ? RING_FD_SOCKET : RING_FD_OTHER;
+    if (first == RING_FD_SOCKET && read_fd == write_fd)
+        return RING_FD_SOCKET;
+    return second == RING_FD_DEVICE ? RING_FD_DEVICE : RING_FD_OTHER;
 }
 
 /* A direction that has no descriptor has ended from the start. */
@@ -145,8 +149,9 @@ int sluice_fd_stream(struct sluice_engine *engine, int read_fd, int write_fd, co
     if (kind < 0)
         return kind;
     if (kind == RING_FD_SOCKET) {
-        engine->ring->ops->adopt_socket(engine->ring, read_fd);
-        return socket_stream_adopt(engine, read_fd, events, user, stream);
+        int family = engine->ring->ops->adopt_socket(engine->ring, read_fd);
+
+        return socket_stream_adopt(engine, read_fd, family, events, user, stream);
     }
     transport = calloc(1, sizeof *transport);
     if (!transport)
@@ -158,6 +163,7 @@ int sluice_fd_stream(struct sluice_engine *engine, int read_fd, int write_fd, co
     }
     transport->read_fd = read_fd;
     transport->write_fd = write_fd;
+    transport->may_block = kind == RING_FD_DEVICE;
     if (write_fd >= 0)
         engine->ring->ops->count_pipes(engine->ring, 1);
     *stream = &transport->stream;

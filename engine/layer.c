@@ -62,7 +62,7 @@ static void lower_closed(struct sluice_stream *lower, const struct sluice_close 
     struct layer *layer = user;
     struct sluice_stream *stream = &layer->stream;
 
-    (void)lower;
+    lower->upper = NULL;
     layer->lower = NULL;
     stream->lost += why->unsent;
     if (stream->is_aborted || (stream->is_winding_down && !why->error))
@@ -200,6 +200,7 @@ int layer_init(struct layer *layer, const struct layer_kind *kind, struct sluice
     stream_init(&layer->stream, &layer_ops, lower->engine, SLUICE_CONNECTING, events, user);
     layer->kind = kind;
     layer->lower = lower;
+    lower->upper = &layer->stream;
     sluice_stream_set_events(lower, &layer_events, layer);
     /* The layer starts when it hears that `lower` is open, also if somebody else has heard it before. */
     lower->owes_open = lower->state == SLUICE_OPEN;

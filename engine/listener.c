@@ -76,7 +76,7 @@ static void take_connection(struct sluice_listener *listener, int fd)
 {
     struct sluice_engine *engine = listener->engine;
     struct sluice_stream *stream;
-    int error = socket_stream_adopt(engine, fd, NULL, NULL, &stream);
+    int error = socket_stream_adopt(engine, fd, listener->address.any.sa_family, NULL, NULL, &stream);
 
     if (error) {
         engine->ring->ops->close(engine->ring, fd, true);

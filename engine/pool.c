@@ -31,6 +31,7 @@ void pool_finish(struct pool *pool)
     }
     free_blocks(pool->small);
     free_blocks(pool->large);
+    free_blocks(pool->huge);
     pool_init(pool);
 }
 
@@ -70,6 +71,10 @@ static void release_block(struct sluice_buffer *buffer)
         block->next_free = pool->large;
         pool->large = block;
         pool->large_count++;
+    } else if (block->capacity == BLOCK_HUGE && pool->huge_count < POOL_HUGE_MAX) {
+        block->next_free = pool->huge;
+        pool->huge = block;
+        pool->huge_count++;
     } else {
         free(block);
     }
@@ -86,15 +91,26 @@ static struct block *take_kept(struct block **kept, uint32_t *count)
     return block;
 }
 
+static size_t capacity_for(size_t len, bool whole)
+{
+    if (len <= BLOCK_SMALL)
+        return BLOCK_SMALL;
+    if (len <= BLOCK_LARGE || !whole)
+        return BLOCK_LARGE;
+    return len <= BLOCK_HUGE ? BLOCK_HUGE : len;
+}
+
 struct block *pool_take_block(struct pool *pool, size_t len, bool whole)
 {
-    size_t capacity = len <= BLOCK_SMALL ? BLOCK_SMALL : whole && len > BLOCK_LARGE ? len : BLOCK_LARGE;
+    size_t capacity = capacity_for(len, whole);
     struct block *block = NULL;
 
     if (capacity == BLOCK_SMALL)
         block = take_kept(&pool->small, &pool->small_count);
     else if (capacity == BLOCK_LARGE)
         block = take_kept(&pool->large, &pool->large_count);
+    else if (capacity == BLOCK_HUGE)
+        block = take_kept(&pool->huge, &pool->huge_count);
     if (!block)
         block = malloc(sizeof *block + capacity);
     if (!block)

@@ -34,9 +34,11 @@ struct block {
 
 enum {
     BLOCK_SMALL = 1024 - sizeof(struct block), /* for a few small messages */
-    BLOCK_LARGE = 16384 - sizeof(struct block),
+    BLOCK_LARGE = 16384,                       /* as much as a received buffer of the usual size holds */
+    BLOCK_HUGE = 65536, /* for what must lie in one piece: a pair's view that is kept, a message that came in parts */
     POOL_SMALL_MAX = 8192, /* how many of each to keep */
     POOL_LARGE_MAX = 1024,
+    POOL_HUGE_MAX = 64,
     POOL_SLICES_MAX = 16384,
 };
 
@@ -44,9 +46,11 @@ struct pool {
     struct slice *slices;
     struct block *small;
     struct block *large;
+    struct block *huge;
     uint32_t slice_count; /* kept, not in use */
     uint32_t small_count;
     uint32_t large_count;
+    uint32_t huge_count;
 };
 
 void pool_init(struct pool *pool);

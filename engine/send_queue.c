@@ -329,6 +329,9 @@ static void run_posted_send(struct sluice_post *post)
         joined_queue(stream, (size_t)added);
     else if (!was_counted)
         stream->lost += send->len;
+    /* It was accepted: what comes behind the gap must not reach the peer. */
+    if (added == -ENOMEM)
+        stream_fail(stream, -ENOMEM, SLUICE_LOCAL);
     if (stream->state != SLUICE_CLOSED)
         stream_schedule_flush(stream);
     sluice_stream_release(stream);

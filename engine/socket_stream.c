@@ -17,6 +17,7 @@ struct socket_stream {
     struct transport transport;
     struct connector *connector; /* NULL unless connecting */
     int64_t taken;               /* bytes that the peer had taken when we last asked; 0 before */
+    bool is_unix;                /* …and not of the internet */
     void (*on_gone)(void *watcher);
     void *watcher;
 };
@@ -36,10 +37,12 @@ static struct ring *ring_of(const struct sluice_stream *stream)
 static void prepare_receive(struct transport *transport, struct io_uring_sqe *entry)
 {
     struct sluice_engine *engine = transport->stream.engine;
+    bool is_unix = container_of(transport, struct socket_stream, transport)->is_unix;
+    uint32_t wanted = RING_MULTISHOT_RECEIVE | (is_unix ? RING_MULTISHOT_UNIX : 0);
 
     /* The first time nothing has arrived most likely; later, something waits, or we would not have had to stop. */
     ring_prep_receive(entry, transport->read_fd, engine->leases.buffers.group,
-                      engine_uses(engine, RING_MULTISHOT_RECEIVE), !transport->has_received);
+                      (engine->ring->features & wanted) == wanted, !transport->has_received);
 }
 
 static uint32_t send_flags(const struct transport *transport)
@@ -93,7 +96,7 @@ static void socket_flush(struct sluice_stream *stream)
     const struct slice *first = stream->unsent.first;
     uint32_t flags = send_flags(transport);
 
-    if (zero_copy_pays(stream->engine, first) && zero_copy_send(transport, first, flags))
+    if (zero_copy_pays(transport, first) && zero_copy_send(transport, first, flags))
         return;
     if (first->next)
         send_many(transport, flags);
@@ -200,11 +203,9 @@ static int socket_address(const struct sluice_stream *stream, bool wants_peer, s
 
 static const char *socket_kind(const struct sluice_stream *stream)
 {
-    struct ring_address address;
-
-    if (socket_address(stream, false, &address) < 0)
+    if (transport_of(stream)->read_fd < 0)
         return "socket";
-    return address.any.sa_family == AF_UNIX ? "unix" : "tcp";
+    return socket_of(stream)->is_unix ? "unix" : "tcp";
 }
 
 static const struct transport_kind socket_transport = {
@@ -246,21 +247,22 @@ static int create(struct sluice_engine *engine, enum sluice_state state, const s
     return 0;
 }
 
-static void take_socket(struct socket_stream *socket, int fd)
+static void take_socket(struct socket_stream *socket, int fd, int family)
 {
     socket->transport.read_fd = fd;
     socket->transport.write_fd = fd;
+    socket->is_unix = family == AF_UNIX;
 }
 
-int socket_stream_adopt(struct sluice_engine *engine, int fd, const struct sluice_stream_events *events, void *user,
-                        struct sluice_stream **stream)
+int socket_stream_adopt(struct sluice_engine *engine, int fd, int family, const struct sluice_stream_events *events,
+                        void *user, struct sluice_stream **stream)
 {
     struct socket_stream *socket;
     int error = create(engine, SLUICE_OPEN, events, user, &socket);
 
     if (error)
         return error;
-    take_socket(socket, fd);
+    take_socket(socket, fd, family);
     *stream = &socket->transport.stream;
     transport_update_receive(*stream);
     return 0;
@@ -279,13 +281,13 @@ int socket_stream_create(struct sluice_engine *engine, struct connector *connect
     return 0;
 }
 
-void socket_stream_connected(struct sluice_stream *stream, int fd)
+void socket_stream_connected(struct sluice_stream *stream, int fd, int family)
 {
     struct socket_stream *socket = socket_of(stream);
 
     assert(socket->connector);
     socket->connector = NULL;
-    take_socket(socket, fd);
+    take_socket(socket, fd, family);
     stream_opened(stream);
 }
 

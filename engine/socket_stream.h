@@ -7,15 +7,15 @@
 struct connector;
 
 /* Over a connected socket, which becomes the stream's. Open from the start. 0, or -ENOMEM: the socket is the caller's. */
-int socket_stream_adopt(struct sluice_engine *engine, int fd, const struct sluice_stream_events *events, void *user,
-                        struct sluice_stream **stream);
+int socket_stream_adopt(struct sluice_engine *engine, int fd, int family, const struct sluice_stream_events *events,
+                        void *user, struct sluice_stream **stream);
 
 /* Without a socket yet: connecting. `connector`, which it owns, is told when the stream gives up. 0 or -ENOMEM. */
 int socket_stream_create(struct sluice_engine *engine, struct connector *connector,
                          const struct sluice_stream_events *events, void *user, struct sluice_stream **stream);
 
 /* The socket for a connecting stream, connected. It becomes the stream's. */
-void socket_stream_connected(struct sluice_stream *stream, int fd);
+void socket_stream_connected(struct sluice_stream *stream, int fd, int family);
 
 /* The connector has given up, or was told to, and is no more: the stream closes. */
 void socket_stream_unconnected(struct sluice_stream *stream);

@@ -148,12 +148,17 @@ void stream_fail(struct sluice_stream *stream, int error, enum sluice_side side)
     stream_unguard(stream);
 }
 
-/* Our direction is broken: what is queued will not be sent, and need not wait for the end unless the kernel has it. */
+/*
+ * Our direction is broken: what is queued will not be sent, and need not wait for the end unless the kernel has it. A
+ * layer above is broken with it: it would wait for a drain that does not come.
+ */
 static void stop_sending(struct sluice_stream *stream)
 {
     stop_writing(stream);
     if (!stream->ops->is_blocked(stream))
         send_queue_drop(stream);
+    if (stream->upper)
+        stream_break(stream->upper, stream->error, (enum sluice_side)stream->side);
 }
 
 /* Its user has paused until on_drain, which will not come: only the end can reach them. */
@@ -239,12 +244,22 @@ static void abort_from_afar(struct sluice_stream *stream, int error)
         sluice_stream_release(stream);
 }
 
+static void abort_from_here(struct sluice_stream *stream, int error)
+{
+    int first = 0;
+
+    /* Another thread may have been first, and its post is still on its way. */
+    if (atomic_compare_exchange_strong(&stream->abort_error, &first, error))
+        first = error;
+    stream_fail(stream, first, SLUICE_LOCAL);
+}
+
 void sluice_stream_abort(struct sluice_stream *stream, int error)
 {
     if (error >= 0)
         error = -ECONNABORTED;
     if (mailbox_is_mine(stream->mailbox))
-        stream_fail(stream, error, SLUICE_LOCAL);
+        abort_from_here(stream, error);
     else
         abort_from_afar(stream, error);
 }
@@ -360,7 +375,7 @@ void sluice_stream_close(struct sluice_stream *stream)
     bool was_connecting = stream->state == SLUICE_CONNECTING;
 
     assert(mailbox_is_mine(stream->mailbox));
-    if (stream->state >= SLUICE_CLOSING)
+    if (stream->state >= SLUICE_CLOSING || atomic_load(&stream->abort_error))
         return;
     if (stream->is_failing || stream->is_broken) {
         stream_fail(stream, stream->error, (enum sluice_side)stream->side);

@@ -82,9 +82,10 @@ struct sluice_stream {
     uint8_t side;   /* whose doing the end is; counts once `has_cause` */
     bool has_cause; /* the end has begun: error and side stand */
 
-    uint32_t guards;           /* reasons to live: requests in the kernel, places in lanes, calls on the stack */
-    _Atomic(uint32_t) holders; /* reasons to keep the memory: the engine, and users' holds */
-    struct link link;          /* in engine->streams */
+    uint32_t guards;             /* reasons to live: requests in the kernel, places in lanes, calls on the stack */
+    _Atomic(uint32_t) holders;   /* reasons to keep the memory: the engine, and users' holds */
+    struct link link;            /* in engine->streams */
+    struct sluice_stream *upper; /* the layer that stands on it, or NULL */
     struct sluice_stream *next_accepted; /* in a listener's queue, until on_accept tells of it */
     struct task work;                    /* tells the user */
     struct task flush;                   /* moves the queue */
@@ -102,7 +103,7 @@ struct sluice_stream {
 
     /* From other threads. */
     struct sluice_post abort_post;
-    _Atomic(int) abort_error; /* 0 until another thread aborts */
+    _Atomic(int) abort_error; /* 0 until somebody aborts */
     _Atomic(uint64_t) posted; /* bytes posted and not arrived yet; STREAM_POSTS_CLOSED once none may come */
 };
 

@@ -2,6 +2,7 @@
 #include "engine/zero_copy.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 
 struct zero_copy {
@@ -10,6 +11,15 @@ struct zero_copy {
     struct transport *transport;
     struct sluice_buffer *buffer; /* in the kernel's hands */
 };
+
+/* Sockets that are not of the internet have no zero-copy: then nothing was sent, and the next send copies. */
+static int32_t take_result(struct transport *transport, int32_t result)
+{
+    if (result != -EOPNOTSUPP)
+        return result;
+    transport->must_copy = true;
+    return -EINTR;
+}
 
 static void complete(struct operation *operation, const struct io_uring_cqe *completion)
 {
@@ -22,7 +32,7 @@ static void complete(struct operation *operation, const struct io_uring_cqe *com
     } else {
         counter_add(&stream->engine->counters.zero_copy_sends, 1);
         operation->is_cancelling = false; /* there is nothing to end any more */
-        transport_sent(send->transport, completion->res);
+        transport_sent(send->transport, take_result(send->transport, completion->res));
     }
     /* Without F_MORE there is no notification to come, also after an error. */
     if (operation->is_armed)

@@ -13,12 +13,13 @@
 
 #include "engine/transport.h"
 
-/* The slice is large enough, and the kernel can. */
-static inline bool zero_copy_pays(const struct sluice_engine *engine, const struct slice *slice)
+/* The slice is large enough, and the kernel can, for this kind of socket. */
+static inline bool zero_copy_pays(const struct transport *transport, const struct slice *slice)
 {
+    const struct sluice_engine *engine = transport->stream.engine;
     uint64_t minimum = engine->options.zero_copy_minimum;
 
-    return minimum && slice->len >= minimum && engine_uses(engine, RING_ZERO_COPY);
+    return minimum && slice->len >= minimum && engine_uses(engine, RING_ZERO_COPY) && !transport->must_copy;
 }
 
 /* Submits the slice, as the transport's send. Returns false if there is no memory to keep track of it. */

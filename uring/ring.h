@@ -34,6 +34,7 @@ enum ring_feature {
     RING_INLINE_SEND = 1 << 6, /* always offered: it is our way of sending, with a switch */
     RING_NO_IOWAIT = 1 << 7,
     RING_QUIET_SEND = 1 << 8,
+    RING_MULTISHOT_UNIX = 1 << 9,
 };
 
 struct ring;
@@ -52,7 +53,8 @@ struct ring_config {
 /* What a descriptor is, as far as streams care. */
 enum ring_fd_kind {
     RING_FD_SOCKET, /* a connected stream socket */
-    RING_FD_OTHER,  /* a pipe, terminal or file: read and write it */
+    RING_FD_OTHER,  /* a pipe or file: read and write it */
+    RING_FD_DEVICE, /* a terminal or another device: the same, but a write may block whoever does it */
 };
 
 /* An address together with its length. */
@@ -113,8 +115,8 @@ struct ring_ops {
     int (*listen)(struct ring *ring, struct ring_address *address, uint32_t backlog, bool reuse_port);
     /* Another descriptor for the same socket. Returns it, or -errno. */
     int (*duplicate)(struct ring *ring, int fd);
-    /* Sets what our sockets have set (TCP_NODELAY); accepted ones inherit it from their listener. */
-    void (*adopt_socket)(struct ring *ring, int fd);
+    /* Sets what our sockets have set (TCP_NODELAY); accepted ones inherit it from their listener. Returns its family. */
+    int (*adopt_socket)(struct ring *ring, int fd);
     /* Sends FIN after what was sent. 0 or -errno. */
     int (*shutdown_write)(struct ring *ring, int fd);
     /* The one place where descriptors are closed. No request may be in flight on it. `reset`: RST instead of FIN. */
@@ -251,6 +253,15 @@ static inline void ring_prep_write(struct io_uring_sqe *sqe, int fd, const struc
 {
     ring_prep(sqe, IORING_OP_WRITEV, fd, pieces, count);
     sqe->off = UINT64_MAX;
+}
+
+/*
+ * A worker of the kernel's does what was prepared. A terminal with a little room is ready for a write, takes what fits,
+ * and blocks for the rest: that must not be the thread that submits.
+ */
+static inline void ring_leave_to_worker(struct io_uring_sqe *sqe)
+{
+    sqe->flags |= IOSQE_ASYNC;
 }
 
 /* Asks the request with that user_data to end soon; its own completion says how it ended. */

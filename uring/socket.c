@@ -32,10 +32,15 @@ int socket_open(struct ring *ring, int family)
     return fd;
 }
 
-void socket_adopt(struct ring *ring, int fd)
+int socket_adopt(struct ring *ring, int fd)
 {
+    int family = AF_UNSPEC;
+    socklen_t len = sizeof family;
+
     (void)ring;
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* of no concern where there is no TCP */
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len);
+    return family;
 }
 
 /* -- Paths of Unix sockets ----------------------------------------------------------------------------------- */
@@ -113,7 +118,7 @@ static int set_listen_options(int fd, const struct ring_address *address, bool r
 
     if (is_internet(address->any.sa_family))
         result = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (result == 0 && reuse_port)
+    if (result == 0 && reuse_port && is_internet(address->any.sa_family))
         result = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (result == 0 && is_any_internet6(address))
         result = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* IPv4 as well, whatever the system's default */
@@ -240,7 +245,9 @@ int socket_classify(struct ring *ring, int fd)
         return -errno;
     if (S_ISSOCK(status.st_mode))
         return is_connected_stream(fd) ? RING_FD_SOCKET : -EINVAL;
-    if (S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode))
+    if (S_ISCHR(status.st_mode))
+        return RING_FD_DEVICE;
+    if (S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode))
         return RING_FD_OTHER;
     return -EINVAL;
 }

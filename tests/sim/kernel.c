@@ -719,10 +719,11 @@ static int duplicate(struct ring *ring, int fd)
     return -EMFILE;
 }
 
-static void adopt_socket(struct ring *ring, int fd)
+static int adopt_socket(struct ring *ring, int fd)
 {
     (void)ring;
     (void)fd;
+    return AF_INET;
 }
 
 static int shutdown_write(struct ring *ring, int fd)

@@ -37,7 +37,8 @@ Test(pool, blocks_are_as_large_as_their_bytes_need)
         {BLOCK_SMALL + 1, false, BLOCK_LARGE},
         {BLOCK_LARGE, true, BLOCK_LARGE},
         {BLOCK_LARGE + 1, false, BLOCK_LARGE},
-        {BLOCK_LARGE + 1, true, BLOCK_LARGE + 1},
+        {BLOCK_LARGE + 1, true, BLOCK_HUGE},
+        {BLOCK_HUGE + 1, true, BLOCK_HUGE + 1},
         {1000000, true, 1000000},
     };
     struct pool pool;
@@ -87,7 +88,7 @@ Test(pool, sizes_are_kept_apart_and_odd_ones_are_not_kept)
     pool_init(&pool);
     small = pool_take_block(&pool, 1, false);
     large = pool_take_block(&pool, BLOCK_LARGE, false);
-    odd = pool_take_block(&pool, BLOCK_LARGE + 1, true);
+    odd = pool_take_block(&pool, BLOCK_HUGE + 1, true);
     sluice_buffer_drop(&small->buffer);
     sluice_buffer_drop(&large->buffer);
     sluice_buffer_drop(&odd->buffer);

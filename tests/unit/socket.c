@@ -455,8 +455,8 @@ Test(socket, knows_what_can_be_read_and_written)
     cr_assert_eq(socket_classify(none, ends[0]), RING_FD_OTHER);
     cr_assert_eq(socket_classify(none, ends[1]), RING_FD_OTHER);
     cr_assert_eq(socket_classify(none, open("/proc/self/exe", O_RDONLY)), RING_FD_OTHER);
-    cr_assert_eq(socket_classify(none, open("/dev/null", O_WRONLY)), RING_FD_OTHER);
-    cr_assert_eq(socket_classify(none, posix_openpt(O_RDWR | O_NOCTTY)), RING_FD_OTHER);
+    cr_assert_eq(socket_classify(none, open("/dev/null", O_WRONLY)), RING_FD_DEVICE);
+    cr_assert_eq(socket_classify(none, posix_openpt(O_RDWR | O_NOCTTY)), RING_FD_DEVICE);
 }
 
 Test(socket, knows_what_cannot_be_a_stream)

@@ -40,9 +40,8 @@ static void prepare_receive(struct transport *transport, struct io_uring_sqe *en
     bool is_unix = container_of(transport, struct socket_stream, transport)->is_unix;
     uint32_t wanted = RING_MULTISHOT_RECEIVE | (is_unix ? RING_MULTISHOT_UNIX : 0);
 
-    /* The first time nothing has arrived most likely; later, something waits, or we would not have had to stop. */
     ring_prep_receive(entry, transport->read_fd, engine->leases.buffers.group,
-                      (engine->ring->features & wanted) == wanted, !transport->has_received);
+                      (engine->ring->features & wanted) == wanted);
 }
 
 static uint32_t send_flags(const struct transport *transport)

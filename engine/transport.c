@@ -46,7 +46,6 @@ static void start_receiving(struct transport *transport)
     entry = engine_get_entry(engine);
     transport->kind->prepare_receive(transport, entry);
     engine_arm(engine, &transport->receive, entry);
-    transport->has_received = true;
     stream_guard(&transport->stream);
 }
 

@@ -34,7 +34,6 @@ struct transport {
     struct operation *sending; /* the send in flight, `send` or another; NULL: none */
     uint32_t sending_len;      /* what it was asked to take */
     uint64_t sent;             /* bytes that the kernel took, ever */
-    bool has_received : 1;     /* a receive was armed before */
     bool must_wait : 1;        /* the last send found no room: the next waits for it */
     bool must_copy : 1;        /* the socket is of a kind that refuses zero-copy sends */
     bool may_block : 1;        /* a write may block whoever does it */

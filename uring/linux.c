@@ -216,6 +216,8 @@ static int find_features(struct linux_ring *self, const struct ring_config *conf
     tuned = setup_tune(&self->uring, config);
     ring->kernel_features = (uint32_t)probed | setup_offered(&self->uring) | RING_INLINE_SEND;
     ring->features = (((uint32_t)probed | RING_INLINE_SEND) & ~config->disabled) | setup_granted(&self->uring) | tuned;
+    if (self->uring.flags & IORING_SETUP_SQPOLL)
+        ring->features &= ~(uint32_t)RING_QUIET_SEND; /* nobody could tell when a send was tried */
     self->enter_flags = IORING_ENTER_GETEVENTS;
     if (tuned & RING_REGISTERED_RING)
         self->enter_flags |= IORING_ENTER_REGISTERED_RING;

@@ -1,6 +1,7 @@
 /* Trials of what a fresh ring can do, each made for real, on sockets of their own. (Why a ring is refused: refusal.c.) */
 #include "uring/probe.h"
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -10,6 +11,7 @@
 #include "uring/ring.h"
 
 enum {
+    TRIAL_ENTRIES = 8,
     TRIAL_GROUP = 0,
     TRIAL_BUFFERS = 2,
     TRIAL_BUFFER_SIZE = 16,
@@ -110,35 +112,69 @@ static int check_opcodes(struct io_uring *uring)
     return 0;
 }
 
-static bool try_multishot_receive(struct trial *trial)
+/* A TCP connection to ourselves. False if it cannot be had. */
+static bool connect_over_loopback(int sockets[2])
 {
-    struct io_uring_cqe answer;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (send(trial->sockets[1], "x", 1, MSG_NOSIGNAL) != 1)
-        return false;
-    ring_prep_receive(begin_request(trial), trial->sockets[0], TRIAL_GROUP, true, false);
-    return get_answer(trial, &answer) && answer.res == 1 && (answer.flags & IORING_CQE_F_BUFFER) &&
-           (answer.flags & IORING_CQE_F_MORE);
+    sockets[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockets[0] = -1;
+    if (bind(listener, (struct sockaddr *)&address, len) == 0 && listen(listener, 1) == 0 &&
+        getsockname(listener, (struct sockaddr *)&address, &len) == 0 &&
+        connect(sockets[1], (struct sockaddr *)&address, len) == 0)
+        sockets[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    close(listener);
+    if (sockets[0] < 0)
+        close(sockets[1]);
+    return sockets[0] >= 0;
 }
 
 /*
- * The peer sends and ends before the receive looks. In Linux 6.17 a Unix socket began to tell how much more there is, and
- * an end does not count: a multishot receive that is woken for both at once then waits for ever. Only with DEFER_TASKRUN
- * is it sure that it does not look in between.
+ * A multishot receive that is woken for bytes and an end at once may take the bytes, and wait for ever: the end was an
+ * event of the past. Kernels learnt to look twice one by one, for resets of TCP and for ends of Unix sockets. Only with
+ * DEFER_TASKRUN the receive surely does not look between the two, and the trial tells.
+ *
+ * True if it takes the byte that is on its way and hears the end, `end`, with it.
  */
-static bool try_multishot_unix(struct trial *trial)
+static bool hears_end(struct trial *trial, int end)
 {
     struct io_uring_cqe answer;
 
-    if (!(trial->uring->flags & IORING_SETUP_DEFER_TASKRUN))
+    if (!get_answer(trial, &answer) || answer.res != 1 || !(answer.flags & IORING_CQE_F_BUFFER) ||
+        !(answer.flags & IORING_CQE_F_MORE))
         return false;
-    ring_prep_receive(begin_request(trial), trial->sockets[0], TRIAL_GROUP, true, true);
-    if (io_uring_submit(trial->uring) != 1 || send(trial->sockets[1], "x", 1, MSG_NOSIGNAL) != 1 ||
-        shutdown(trial->sockets[1], SHUT_WR) < 0)
+    /* What would be wrong comes never, so there is no use in waiting. */
+    return io_uring_cq_ready(trial->uring) > 0 && get_answer(trial, &answer) && answer.res == end;
+}
+
+static bool start_multishot_receive(struct trial *trial, int fd)
+{
+    ring_prep_receive(begin_request(trial), fd, TRIAL_GROUP, true);
+    return io_uring_submit(trial->uring) == 1;
+}
+
+static bool try_multishot_receive(struct trial *trial)
+{
+    const struct linger reset = {.l_onoff = 1};
+    int sockets[2];
+    bool is_started;
+
+    if (!connect_over_loopback(sockets))
         return false;
-    if (!get_answer(trial, &answer) || answer.res != 1 || io_uring_cq_ready(trial->uring) == 0)
-        return false; /* what would be wrong comes never, so there is no use in waiting */
-    return get_answer(trial, &answer) && answer.res == 0;
+    is_started = start_multishot_receive(trial, sockets[0]) && send(sockets[1], "x", 1, MSG_NOSIGNAL) == 1;
+    setsockopt(sockets[1], SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    close(sockets[1]);
+    is_started = is_started && hears_end(trial, -ECONNRESET);
+    close(sockets[0]);
+    return is_started;
+}
+
+static bool try_multishot_unix(struct trial *trial)
+{
+    return start_multishot_receive(trial, trial->sockets[0]) && send(trial->sockets[1], "x", 1, MSG_NOSIGNAL) == 1 &&
+           shutdown(trial->sockets[1], SHUT_WR) == 0 && hears_end(trial, 0);
 }
 
 /* On these sockets it cannot succeed, but a kernel that knows the request and its flag says so in another way. */
@@ -150,14 +186,12 @@ static bool try_zero_copy(struct trial *trial)
     return get_answer(trial, &answer) && answer.res != -EINVAL;
 }
 
-/* A send that is taken has no answer, and one that is refused has. With SQPOLL nobody could tell when it was tried. */
+/* A send that is taken has no answer, and one that is refused has. */
 static bool try_quiet_send(struct trial *trial)
 {
     const uint32_t flags = RING_SEND_INLINE | RING_SEND_QUIET;
     struct io_uring_cqe answer;
 
-    if (trial->uring->flags & IORING_SETUP_SQPOLL)
-        return false;
     ring_prep_send(begin_request(trial), trial->sockets[0], "x", 1, flags);
     if (io_uring_submit(trial->uring) != 1 || io_uring_cq_ready(trial->uring) > 0)
         return false;
@@ -275,7 +309,7 @@ static int64_t run_with_memory(struct trial *trial)
     return result;
 }
 
-int64_t probe_run(struct io_uring *uring)
+static int64_t run_on(struct io_uring *uring)
 {
     struct trial trial = {.uring = uring};
     int64_t result = check_opcodes(uring);
@@ -287,5 +321,18 @@ int64_t probe_run(struct io_uring *uring)
     result = run_with_memory(&trial);
     close(trial.sockets[0]);
     close(trial.sockets[1]);
+    return result;
+}
+
+int64_t probe_run(struct io_uring *uring)
+{
+    struct io_uring own;
+    int64_t result;
+
+    if (uring->flags & IORING_SETUP_DEFER_TASKRUN ||
+        io_uring_queue_init(TRIAL_ENTRIES, &own, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) < 0)
+        return run_on(uring);
+    result = run_on(&own);
+    io_uring_queue_exit(&own);
     return result;
 }

@@ -211,17 +211,17 @@ static inline void ring_prep_send_vector(struct io_uring_sqe *sqe, int fd, const
     ring_prep_send_flags(sqe, flags);
 }
 
-/* Into buffers of `group`, again and again if `is_multishot`. */
-static inline void ring_prep_receive(struct io_uring_sqe *sqe, int fd, uint16_t group, bool is_multishot,
-                                     bool poll_first)
+/*
+ * Into buffers of `group`, again and again if `is_multishot`. Not POLL_FIRST: what waits already, say bytes and a reset, is
+ * one event to the poll, of which a multishot receive takes the bytes and then waits for another.
+ */
+static inline void ring_prep_receive(struct io_uring_sqe *sqe, int fd, uint16_t group, bool is_multishot)
 {
     ring_prep(sqe, IORING_OP_RECV, fd, NULL, 0);
     sqe->flags = IOSQE_BUFFER_SELECT;
     sqe->buf_group = group;
     if (is_multishot)
         sqe->ioprio |= IORING_RECV_MULTISHOT;
-    if (poll_first)
-        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
 
 static inline void ring_prep_accept(struct io_uring_sqe *sqe, int fd, bool is_multishot)

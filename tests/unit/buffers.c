@@ -52,7 +52,7 @@ static const struct io_uring_cqe *receive(struct receiver *receiver)
     struct ring *ring = receiver->ring;
     struct io_uring_cqe *completion;
 
-    ring_prep_receive(ring->ops->get_entry(ring), receiver->fd, GROUP, false, false);
+    ring_prep_receive(ring->ops->get_entry(ring), receiver->fd, GROUP, false);
     cr_assert_eq(ring->ops->enter(ring, 1, UINT64_MAX), 0);
     cr_assert_eq(ring->ops->peek(ring, &completion, 1), 1);
     memcpy(&received, completion, sizeof received);

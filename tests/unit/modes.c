@@ -11,7 +11,7 @@ enum {
 
 static void arm_receive(struct ring *ring, int fd, uint64_t user_data)
 {
-    ring_prep_receive(get_entry(ring, user_data), fd, GROUP, ring->features & RING_MULTISHOT_RECEIVE, true);
+    ring_prep_receive(get_entry(ring, user_data), fd, GROUP, ring->features & RING_MULTISHOT_RECEIVE);
 }
 
 /* Bytes arrive at both ends in turn; each is answered with its successor. */

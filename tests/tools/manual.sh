@@ -1,5 +1,5 @@
 #!/bin/sh
-# The manual page tells every verb, and every option in the words of --help. Usage: manual.sh SLUICE
+# The manual page tells every verb, and every option in the words of --help, and no others. Usage: manual.sh SLUICE
 set -eu
 sluice=$(realpath "$1")
 page=$(realpath "$(dirname "$0")/../../docs/man/sluice.1")
@@ -29,7 +29,15 @@ missing=$(for verb in $verbs; do
         section "$verb" | grep -qxF -e "$line" || echo "sluice.1, $verb: no line \"$line\""
     done
 done)
-[ -z "$missing" ] || {
-    echo "$missing"
+
+# The reverse: what the page tells, there is.
+untrue=$(sed -n 's/^\.SS \([a-z]*\)$/\1/p' "$page" | while read -r verb; do
+    echo "$verbs" | grep -qx "$verb" || echo "sluice.1: there is no verb \"$verb\""
+    section "$verb" | grep '^\\-\\-' | while IFS= read -r option; do
+        wanted "$verb" | grep -qxF -e "$option" || echo "sluice.1, $verb: there is no option \"$option\""
+    done
+done)
+[ -z "$missing$untrue" ] || {
+    echo "$missing$untrue"
     exit 1
 }

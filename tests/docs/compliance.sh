@@ -1,5 +1,5 @@
 #!/bin/sh
-# docs/compliance.md names every case that it should, and only tests that exist and run in the check.
+# docs/compliance.md names every case that it should, and only tests that exist and are run.
 set -eu
 cd "$(dirname "$0")/../.."
 page=docs/compliance.md
@@ -21,8 +21,7 @@ complaints=$(
     grep '^| [X0-9]' "$page" | grep -Ev '\| [^|]*(`(unit|net)/|Not here: |the seed, below)[^|]* \|$' |
         sed 's/^/neither a test nor a reason: /' || true
 
-    # Only what stands in a test program's source, and is not left out of the check for an open reason, counts.
-    left_out=$(sed -n "s/^open_tests = \[\(.*\)\]$/\1/p" tests/meson.build)
+    # Only what stands in the source of a test program that is built counts.
     tests=$(grep -o '`[a-z]*/[a-z_]*: [a-z0-9_]*`' "$page" | tr -d '`' | sort -u)
     [ "$(echo "$tests" | wc -l)" -gt 50 ] || echo "$page: hardly any test was found: this check sees nothing"
     echo "$tests" | while IFS=': ' read -r file name; do
@@ -30,8 +29,8 @@ complaints=$(
             echo "$page: there is no tests/$file.c"
         elif ! grep -qE "^(Test|STORY|RELAY|TALE)\(([a-z_]+, )?$name[,)]" "tests/$file.c"; then
             echo "$page: there is no $name in tests/$file.c"
-        elif ! grep -q "^  '${file#*/}',\$" tests/meson.build || echo "$left_out" | grep -q "'${file#*/}'"; then
-            echo "$page: tests/$file.c is not part of the check"
+        elif ! grep -q "^  '${file#*/}',\$" tests/meson.build; then
+            echo "$page: tests/meson.build does not list tests/$file.c"
         fi
     done
 )

@@ -112,3 +112,37 @@ Test(writing_a_layer, it_refuses_to_stand_on_what_is_ending, .timeout = 10)
     cr_assert_null(layer);
     close_both(&world, &left, &right);
 }
+
+static void accept_right(struct sluice_listener *listener, struct sluice_stream *stream, void *user)
+{
+    struct record *right = user;
+
+    right->stream = stream;
+    sluice_stream_set_events(stream, &record_events, right);
+    sluice_listener_close(listener);
+}
+
+/* As the document uses one. */
+Test(writing_a_layer, it_may_stand_on_a_connection_that_is_being_made, .timeout = 20)
+{
+    static const struct sluice_listener_events listening = {.on_accept = accept_right};
+    char address[SLUICE_ADDRESS_MAX];
+    struct sluice_listener *listener;
+    struct sluice_stream *below;
+    struct world world;
+    struct record left;
+    struct record right;
+
+    world_open(&world, NULL);
+    record_init(&left, &world);
+    record_init(&right, &world);
+    cr_assert_eq(sluice_listen(world.engine, "127.0.0.1:0", NULL, &listening, &right, &listener), 0);
+    cr_assert_eq(sluice_listener_address(listener, address, sizeof address), 0);
+    cr_assert_eq(sluice_connect(world.engine, address, NULL, NULL, &below), 0);
+    cr_assert_eq(rot13_stream(below, &record_events, &left, &left.stream), 0);
+    cr_assert_eq(sluice_stream_send(left.stream, "uryyb", 5), SLUICE_ROOM);
+    world_turns_until(&world, right.len == 5, MANY_TURNS);
+    cr_assert(has_heard(&right, "hello", 5));
+    cr_assert_eq(left.opens, 1);
+    close_both(&world, &left, &right);
+}

@@ -4,7 +4,6 @@
 #include <netinet/tcp.h>
 #include <semaphore.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -186,6 +185,7 @@ Test(limits, no_descriptor_to_connect_with_is_told_as_the_cause)
     end_connect(&client, &net, server.address, &end_silent);
     net_until(&net, client.closes);
     cr_assert_eq(client.why.error, -EMFILE, "%d", client.why.error);
+    cr_assert_eq(client.why.side, SLUICE_LOCAL);
     cr_assert_eq(client.opens, 0);
     leave_all_fds();
     end_connect(&client, &net, server.address, &end_silent);
@@ -292,11 +292,13 @@ Test(limits, of_a_backlog_are_the_listeners_or_else_the_engines)
 /* Returns the descriptor, or -EAGAIN if the backlog is full. */
 static int connect_at_once(const char *address)
 {
+    const char *path = address + strlen("unix:");
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int error;
 
-    snprintf(name.sun_path, sizeof name.sun_path, "%s", address + strlen("unix:"));
+    cr_assert_lt(strlen(path), sizeof name.sun_path);
+    memcpy(name.sun_path, path, strlen(path) + 1);
     if (connect(fd, (struct sockaddr *)&name, sizeof name) == 0)
         return fd;
     error = -errno;

@@ -410,8 +410,10 @@ static void *observe(void *argument)
     enum sluice_write_status before = SLUICE_WRITABLE;
 
     spin(observer->delay);
-    if (observer->aborts)
+    if (observer->aborts) {
         sluice_stream_abort(observer->stream, -ETIME);
+        cr_assert_eq(sluice_stream_write_status(observer->stream), SLUICE_WRITE_CLOSED, "from this call on");
+    }
     while (before != SLUICE_WRITE_CLOSED) {
         enum sluice_write_status status = sluice_stream_write_status(observer->stream);
 

@@ -171,7 +171,7 @@ static void assert_only_closed(const struct end *end, int error, enum sluice_sid
 }
 
 /* Nobody is there: on_close says so, and counts what was to be sent. */
-static void fail_to_connect(const char *address, int error)
+static void fail_on(const char *address, int error, enum sluice_side side)
 {
     struct end end;
     struct net net;
@@ -183,8 +183,13 @@ static void fail_to_connect(const char *address, int error)
     cr_assert(answer == SLUICE_ROOM || (answer == -EPIPE && sluice_stream_state(end.stream) >= SLUICE_CLOSING));
     cr_assert_eq(end.closes, 0, "a callback from inside a call");
     net_until(&net, end.closes);
-    assert_only_closed(&end, error, SLUICE_REMOTE);
+    assert_only_closed(&end, error, side);
     net_close(&net);
+}
+
+static void fail_to_connect(const char *address, int error)
+{
+    fail_on(address, error, SLUICE_REMOTE);
 }
 
 /* Opens, and closes in peace. Writes the address of who was reached. */
@@ -234,7 +239,7 @@ Test(connect, to_a_name_that_cannot_be_asked_for_now)
 Test(connect, to_a_name_when_the_resolver_has_no_memory)
 {
     resolver.refusal = EAI_MEMORY;
-    fail_to_connect("much.test:7000", -ENOMEM);
+    fail_on("much.test:7000", -ENOMEM, SLUICE_LOCAL);
 }
 
 Test(connect, to_what_is_no_address_makes_no_stream)
@@ -580,7 +585,7 @@ Test(connect, without_a_descriptor_left)
     end_connect(&end, &net, address, &end_silent);
     net_until(&net, end.closes);
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
-    assert_only_closed(&end, -EMFILE, SLUICE_REMOTE);
+    assert_only_closed(&end, -EMFILE, SLUICE_LOCAL);
     net_close(&net);
 }
 

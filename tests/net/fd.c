@@ -694,6 +694,60 @@ static void open_raw_terminal(int *ours, int *theirs)
     cr_assert_eq(tcsetattr(*theirs, TCSANOW, &settings), 0);
 }
 
+Test(fd, waits_for_a_terminal_without_asking_again_and_again)
+{
+    int ours;
+    int theirs;
+
+    open_raw_terminal(&ours, &theirs);
+    wait_for_room(theirs, ours);
+    open_raw_terminal(&ours, &theirs);
+    cr_assert_eq(fcntl(theirs, F_SETFL, O_RDWR | O_NONBLOCK), 0);
+    wait_for_room(theirs, ours);
+}
+
+static void talk_over_a_terminal(int flags)
+{
+    struct end end;
+    struct net net;
+    uint64_t written = 0;
+    uint64_t seen = 0;
+    int ours;
+    int theirs;
+
+    net_open(&net, NULL);
+    open_raw_terminal(&ours, &theirs);
+    cr_assert_eq(fcntl(theirs, F_SETFL, O_RDWR | flags), 0);
+    end_open_fd(&end, &net, theirs, theirs, &end_silent);
+    end_pour(&end, 100 * KIB, PIECE, END_STAY);
+    net_start_waiting(&net);
+    while (seen < 100 * KIB || end.received < 100 * KIB) {
+        ssize_t count = read_pattern(ours, seen);
+
+        seen += count > 0 ? (uint64_t)count : 0;
+        if (written < 100 * KIB && end.received == written)
+            written = write_pattern(ours, written, written + KIB);
+        net_wait_turn(&net, __FILE__, __LINE__, "both ways");
+    }
+    end_close(&end);
+    net_until(&net, end.closes);
+    cr_assert_eq(end.why.error, 0);
+    close(ours);
+    net_close(&net);
+}
+
+/* Nobody reads what is written to the terminal until the engine has had its turns: it must not wait for them. */
+Test(fd, talks_over_a_terminal)
+{
+    talk_over_a_terminal(0);
+}
+
+/* As whoever used it before us may have left it. */
+Test(fd, talks_over_a_terminal_that_does_not_block)
+{
+    talk_over_a_terminal(O_NONBLOCK);
+}
+
 Test(fd, hears_that_a_terminal_was_hung_up)
 {
     struct end end;

@@ -83,13 +83,14 @@ static void check_name(const struct address *address)
 
 static void fuzz_text(const uint8_t *data, size_t len)
 {
-    char *text = strndup((const char *)data, len);
+    char *text = calloc(1, len + 1);
     char why[SLUICE_REASON_MAX] = "";
     struct address untouched;
     struct address address;
     int error;
 
     must(text);
+    memcpy(text, data, len);
     memset(&untouched, '#', sizeof untouched);
     address = untouched;
     error = address_parse(text, &address, why, sizeof why);

@@ -185,7 +185,8 @@ static void on_data(struct sluice_stream *stream, const struct sluice_view *view
 
     enter(end, TOLD_DATA);
     must(stream == end->stream);
-    must(!end->has_ended && !end->is_paused && !end->is_deaf && !end->has_closed && !end->has_aborted);
+    must(!end->has_ended && !end->is_paused && !end->is_deaf && !end->has_aborted);
+    must(!end->has_closed || end->was_aborted_from_afar); /* until that has arrived, it may still be told */
     must(view->len <= peer->accepted - end->heard, "%s hears more than was sent", end->name);
     must(view->len == 0 || memcmp(view->data, peer->bytes + end->heard, view->len) == 0);
     must(end->has_messages || view->len > 0);
@@ -224,7 +225,8 @@ static void on_end(struct sluice_stream *stream, void *user)
     struct end *end = user;
 
     enter(end, TOLD_END);
-    must(!end->has_ended && !end->has_closed && !end->has_aborted);
+    must(!end->has_ended && !end->has_aborted);
+    must(!end->has_closed || end->was_aborted_from_afar); /* it may still be told, likewise */
     must(end->peer->has_finished, "%s hears an end that nobody made", end->name);
     must(end->heard == end->peer->accepted, "%s hears the end after %zu of %zu bytes", end->name, end->heard,
          end->peer->accepted);
@@ -602,13 +604,6 @@ static void note_abort(struct end *end, int error)
     end->is_owed = false;
 }
 
-/* Our own end comes before that of another thread has arrived: either may be told. */
-static void forget_afar(struct end *end)
-{
-    if (end->was_aborted_from_afar)
-        end->abort_error = 0;
-}
-
 static int choose_error(struct world *world)
 {
     return -(int)(input_byte(&world->input) % 32);
@@ -620,10 +615,9 @@ static void call_close(struct end *end)
     /* What closes before it is open, with nothing to send, is cancelled. */
     if (sluice_stream_state(end->stream) == SLUICE_CONNECTING)
         end->world->may_fail = true;
-    forget_afar(end);
     if (!end->is_closed)
         sluice_stream_close(end->stream);
-    must(sluice_stream_state(end->stream) >= SLUICE_CLOSING);
+    must(sluice_stream_state(end->stream) >= SLUICE_CLOSING || end->was_aborted_from_afar);
     must(sluice_stream_write_status(end->stream) != SLUICE_WRITABLE);
     end->has_closed = true;
     end->has_finished = true;
@@ -635,7 +629,6 @@ static void call_abort(struct end *end)
     int error = choose_error(end->world);
 
     note_abort(end, error);
-    forget_afar(end);
     sluice_stream_abort(end->stream, error);
     trace(end->world, "%s aborts with %d", end->name, error);
     must(sluice_stream_write_status(end->stream) == SLUICE_WRITE_CLOSED);
@@ -818,7 +811,8 @@ static void check_status(struct end *end)
     must(status >= end->status, "the write status went back");
     end->status = status;
     if (!end->is_closed)
-        must(!end->has_closed || sluice_stream_read_status(end->stream) == SLUICE_READ_CLOSED);
+        must(!end->has_closed || end->was_aborted_from_afar ||
+             sluice_stream_read_status(end->stream) == SLUICE_READ_CLOSED);
 }
 
 static void run_call(struct world *world)
@@ -911,7 +905,6 @@ static void wind_up(struct world *world)
 
         sluice_timer_stop(end->engine, &end->timer);
         drop_kept(end);
-        forget_afar(end);
         if (end->is_closed || world->choices & CUT_SHORT)
             continue;
         call_listen(end);

@@ -81,6 +81,15 @@ static void check_name(const struct address *address)
     must(memcmp(&again, address, sizeof again) == 0);
 }
 
+/* The port is the number behind the last colon. */
+static void check_port(const struct address *address, const char *text)
+{
+    const struct sockaddr_in *ip = (const struct sockaddr_in *)&address->socket.any; /* IPv6 has it in the same place */
+
+    if (address->kind == ADDRESS_SOCKET && ip->sin_family != AF_UNIX)
+        must(strtoul(strrchr(text, ':') + 1, NULL, 10) == ntohs(ip->sin_port), "%s", text);
+}
+
 static void fuzz_text(const uint8_t *data, size_t len)
 {
     char *text = calloc(1, len + 1);
@@ -100,6 +109,7 @@ static void fuzz_text(const uint8_t *data, size_t len)
         must(is_one_line(why), "%s", why);
         must(memcmp(&address, &untouched, sizeof address) == 0);
     } else if (address.kind == ADDRESS_SOCKET) {
+        check_port(&address, text);
         check_socket(&address);
     } else {
         check_name(&address);

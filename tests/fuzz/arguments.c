@@ -96,6 +96,52 @@ static void check_complaint(const char *complaint)
     free(line);
 }
 
+/* What a number with a unit is, by another way. Returns false if it is none, or does not fit 64 bits. */
+static bool read_otherwise(const char *word, const char *const units[4], const uint64_t scales[4], uint64_t *number)
+{
+    size_t digits = strspn(word, "0123456789");
+    double about = strtod(word, NULL);
+    uint64_t scale = 0;
+
+    if (digits == 0)
+        return false;
+    for (int i = 0; i < 4; i++)
+        if (strcmp(word + digits, units[i]) == 0)
+            scale = scales[i];
+    *number = strtoull(word, NULL, 10) * scale;
+    if (word[digits] == '\0' && *number == 0 && strspn(word, "0") == digits)
+        return true;
+    /* Near the end of what fits, one of the two may round: that is not looked at. */
+    return scale > 0 && about * (double)scale < 1.8e19;
+}
+
+static bool is_near_the_end(uint64_t number)
+{
+    return number > UINT64_C(17900000000000000000);
+}
+
+static void check_sizes_and_times(const char *word)
+{
+    static const char *const sizes[] = {"", "K", "M", "G"};
+    static const char *const times[] = {"ns", "us", "ms", "s"};
+    static const uint64_t size_scales[] = {1, 1 << 10, 1 << 20, 1 << 30};
+    static const uint64_t time_scales[] = {1, 1000, 1000000, 1000000000};
+    uint64_t expected;
+    uint64_t number = 0;
+    bool is_number = units_parse_size(word, &number) == 0;
+
+    if (!is_near_the_end(number)) {
+        must(is_number == read_otherwise(word, sizes, size_scales, &expected), "%s", word);
+        must(!is_number || number == expected, "%s", word);
+    }
+    number = 0;
+    is_number = units_parse_duration(word, &number) == 0;
+    if (!is_near_the_end(number)) {
+        must(is_number == read_otherwise(word, times, time_scales, &expected), "%s", word);
+        must(!is_number || number == expected, "%s", word);
+    }
+}
+
 static void check_units(const char *word)
 {
     char text[UNITS_TEXT_MAX];
@@ -145,6 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     for (int i = 0; i < WORDS_MAX && input_line(&input, words[i], WORD_SIZE); i++) {
         argv[argc++] = words[i];
         check_units(words[i]);
+        check_sizes_and_times(words[i]);
     }
     stdout = open_memstream(&printed, &printed_len);
     stderr = open_memstream(&complaint, &complaint_len);

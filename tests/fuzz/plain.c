@@ -28,14 +28,26 @@ static size_t sample_count;
 static struct sample running;
 static char what_runs[512];
 
+static void say(const char *text, size_t len)
+{
+    if (write(STDERR_FILENO, text, len) < 0)
+        _exit(EXIT_FAILURE);
+}
+
 static void tell(int number)
 {
     static const char digits[] = "0123456789abcdef";
+    static char hexadecimal[2 * LEN_MAX + 1];
 
-    dprintf(STDERR_FILENO, "ended by signal %d in %s, by the bytes ", number, what_runs);
-    for (size_t i = 0; i < running.len; i++)
-        dprintf(STDERR_FILENO, "%c%c", digits[running.data[i] >> 4], digits[running.data[i] & 15]);
-    dprintf(STDERR_FILENO, "\n");
+    for (size_t i = 0; i < running.len; i++) {
+        hexadecimal[2 * i] = digits[running.data[i] >> 4];
+        hexadecimal[2 * i + 1] = digits[running.data[i] & 15];
+    }
+    hexadecimal[2 * running.len] = '\n';
+    say("ended by a signal in ", 21);
+    say(what_runs, strlen(what_runs));
+    say(", by the bytes ", 15);
+    say(hexadecimal, 2 * running.len + 1);
     signal(number, SIG_DFL);
     raise(number);
 }

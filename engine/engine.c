@@ -280,9 +280,19 @@ void sluice_engine_stop(struct sluice_engine *engine)
     mailbox_wake(engine->mailbox);
 }
 
-int sluice_engine_fd(const struct sluice_engine *engine)
+int sluice_engine_fd(struct sluice_engine *engine)
 {
-    return engine->ring->fd;
+    assert(engine_is_mine(engine));
+    return engine->ring->ops->watch(engine->ring);
+}
+
+/* The last turn has left some for the next. */
+static bool has_completions(const struct sluice_engine *engine)
+{
+    struct ring *ring = engine->ring;
+    struct io_uring_cqe *completion;
+
+    return ring->ops->peek(ring, &completion, 1) > 0 || ring->ops->holds_back(ring);
 }
 
 uint64_t sluice_engine_wait_ns(const struct sluice_engine *engine)
@@ -291,7 +301,7 @@ uint64_t sluice_engine_wait_ns(const struct sluice_engine *engine)
     uint64_t now = engine->ring->ops->now(engine->ring);
 
     if (!run_queue_is_empty(&engine->tasks) || !mailbox_is_empty(engine->mailbox) || engine->has_unsubmitted ||
-        next <= now)
+        has_completions(engine) || next <= now)
         return 0;
     return next == TIMERS_NEVER ? UINT64_MAX : next - now;
 }

@@ -15,6 +15,7 @@ struct mailbox *mailbox_create(struct ring *ring)
         return NULL;
     mailbox->owner = pthread_self();
     mailbox->ring = ring;
+    atomic_init(&mailbox->needs_wake, true); /* before its first turn an engine sleeps, in a loop that is not its own */
     atomic_init(&mailbox->holders, 1);
     return mailbox;
 }

@@ -338,6 +338,10 @@ static void run_posted_send(struct sluice_post *post)
     free(send);
 }
 
+/*
+ * What is counted here will not arrive. While the engine is destroyed, a thread may have counted a post that the mailbox is
+ * about to refuse: it is told -EPIPE, and on_close counts it all the same.
+ */
 uint64_t send_queue_close_posts(struct sluice_stream *stream)
 {
     return atomic_fetch_or(&stream->posted, STREAM_POSTS_CLOSED) & ~STREAM_POSTS_CLOSED;

@@ -301,6 +301,9 @@ static void tell_end(struct sluice_stream *stream)
         return;
     if (!stream->events || !bytes_is_empty(&stream->held))
         return;
+    /* Our send took the news of the reset: what the receive saw then only looks like an end. */
+    if (stream->is_broken && stream->error == -ECONNRESET)
+        return;
     stream->has_told_end = true;
     stream->read_status = SLUICE_READ_CLOSED;
     if (stream->events->on_end)
@@ -373,10 +376,16 @@ void sluice_stream_close(struct sluice_stream *stream)
 {
     uint8_t writable = SLUICE_WRITABLE;
     bool was_connecting = stream->state == SLUICE_CONNECTING;
+    int aborted = atomic_load(&stream->abort_error);
 
     assert(mailbox_is_mine(stream->mailbox));
-    if (stream->state >= SLUICE_CLOSING || atomic_load(&stream->abort_error))
+    if (stream->state >= SLUICE_CLOSING)
         return;
+    /* Another thread's abort is still on its way: it was first. */
+    if (aborted) {
+        stream_fail(stream, aborted, SLUICE_LOCAL);
+        return;
+    }
     if (stream->is_failing || stream->is_broken) {
         stream_fail(stream, stream->error, (enum sluice_side)stream->side);
         return;

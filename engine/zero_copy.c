@@ -29,7 +29,7 @@ static void complete(struct operation *operation, const struct io_uring_cqe *com
     if (completion->flags & IORING_CQE_F_NOTIF) {
         if ((uint32_t)completion->res & IORING_NOTIF_USAGE_ZC_COPIED)
             counter_add(&stream->engine->counters.zero_copy_copied, 1);
-    } else {
+    } else if (send->transport->sending == operation) { /* not if a broken ring keeps the notification */
         counter_add(&stream->engine->counters.zero_copy_sends, 1);
         operation->is_cancelling = false; /* there is nothing to end any more */
         transport_sent(send->transport, take_result(send->transport, completion->res));

@@ -49,6 +49,8 @@ const char *verb_error_text(int error)
 
     if (error == -EHOSTUNREACH)
         return "no such name, or no route to it";
+    if (error == -EAGAIN) /* of a connection: only looking up its name says so */
+        return "its name cannot be looked up now: the name service does not answer";
     return text != NULL ? text : "unknown error";
 }
 

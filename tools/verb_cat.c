@@ -151,6 +151,8 @@ static int open_descriptor(struct cat *cat, int fd, const struct sluice_stream_e
                              stream);
     if (error < 0)
         close(copy);
+    else
+        sluice_stream_set_idle_timeout(*stream, 0); /* that of the settings is meant for connections */
     return error;
 }
 

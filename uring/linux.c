@@ -56,14 +56,60 @@ static int hear_wakes(struct linux_ring *self)
     return 0;
 }
 
-static void linux_wake(struct ring *ring)
+static void add_one(int event_fd)
 {
     const uint64_t one = 1;
-    int error = errno; /* we may be in a signal handler */
-    ssize_t written = write(linux_ring(ring)->wake_fd, &one, sizeof one);
+    ssize_t written = write(event_fd, &one, sizeof one);
 
     (void)written; /* it fails only when the counter is full, after 2^64 wakes */
+}
+
+static void linux_wake(struct ring *ring)
+{
+    struct linux_ring *self = linux_ring(ring);
+    int watch_fd = atomic_load(&self->watch_fd);
+    int error = errno; /* we may be in a signal handler */
+
+    add_one(self->wake_fd);
+    /* The kernel does not tell one event descriptor of what another has set off. */
+    if (watch_fd >= 0)
+        add_one(watch_fd);
     errno = error;
+}
+
+/*
+ * The ring's own descriptor would not do: with DEFER_TASKRUN, completions wait for us to come and run them, and who sleeps
+ * on it is not woken for that. An event descriptor is told when the first of them begins to wait.
+ */
+static int linux_watch(struct ring *ring)
+{
+    struct linux_ring *self = linux_ring(ring);
+    int fd = atomic_load(&self->watch_fd);
+    int result;
+
+    if (fd >= 0)
+        return fd;
+    fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK); /* something may wait already */
+    if (fd < 0)
+        return -errno;
+    result = io_uring_register_eventfd(&self->uring, fd);
+    if (result < 0) {
+        close(fd);
+        return result;
+    }
+    atomic_store(&self->watch_fd, fd);
+    return fd;
+}
+
+/* After entering: what was announced until now is taken. What comes between the two calls is not announced again. */
+static int take_announced(struct linux_ring *self)
+{
+    int fd = atomic_load(&self->watch_fd);
+    uint64_t count;
+
+    if (fd < 0 || read(fd, &count, sizeof count) < 0)
+        return 0;
+    return enter_collect(self);
 }
 
 static void linux_woken(struct ring *ring, const struct io_uring_cqe *completion)
@@ -85,8 +131,10 @@ static int linux_enter(struct ring *ring, uint32_t completions, uint64_t deadlin
     if (completions > ring->completion_entries)
         completions = ring->completion_entries; /* more can never be there at once */
     if (deadline_ns == 0 || io_uring_cq_ready(&self->uring) >= completions)
-        return enter_submit(self);
-    return enter_wait(self, completions, deadline_ns);
+        result = enter_submit(self);
+    else
+        result = enter_wait(self, completions, deadline_ns);
+    return result < 0 ? result : take_announced(self);
 }
 
 static uint32_t linux_peek(struct ring *ring, struct io_uring_cqe **completions, uint32_t max)
@@ -174,6 +222,8 @@ static void linux_destroy(struct ring *ring)
     lookup_pool_destroy(self->lookups);
     io_uring_queue_exit(&self->uring);
     close(self->wake_fd);
+    if (atomic_load(&self->watch_fd) >= 0)
+        close(atomic_load(&self->watch_fd));
     free(self);
 }
 
@@ -187,6 +237,7 @@ static const struct ring_ops linux_ops = {
     .remove_buffers = linux_remove_buffers,
     .now = linux_now,
     .wake = linux_wake,
+    .watch = linux_watch,
     .woken = linux_woken,
     .open_socket = socket_open,
     .listen = socket_listen,
@@ -248,7 +299,6 @@ static int equip(struct linux_ring *self, const struct ring_config *config)
     int result;
 
     self->ring.ops = &linux_ops;
-    self->ring.fd = self->uring.ring_fd;
     self->ring.entries = self->uring.sq.ring_entries;
     self->ring.completion_entries = self->uring.cq.ring_entries;
     self->busy_poll_ns = config->busy_poll_ns;
@@ -271,6 +321,7 @@ int ring_open_linux(const struct ring_config *config, struct ring **ring)
 
     if (!self)
         return -ENOMEM;
+    atomic_init(&self->watch_fd, -1);
     result = setup_open(&self->uring, config);
     if (result < 0)
         goto free_self;

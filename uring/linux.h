@@ -2,6 +2,7 @@
 #ifndef URING_LINUX_H
 #define URING_LINUX_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -19,6 +20,7 @@ struct linux_ring {
     uint32_t enter_flags; /* on every entry into the kernel */
     uint32_t pipes;       /* open ones, whose writes may raise SIGPIPE */
     int wake_fd;          /* never read: each write is an edge that its poll hears */
+    atomic_int watch_fd;  /* told of completions for whoever sleeps elsewhere; -1: nobody does */
     bool hears_wakes;     /* True exactly when the poll of wake_fd is in the kernel or on its way there. */
 };
 

@@ -106,6 +106,11 @@ struct ring_ops {
 
     /* [any thread, signal handlers] Ends a wait in enter(), now or the next one, with a completion for RING_WAKE. */
     void (*wake)(struct ring *ring);
+    /*
+     * A descriptor that polls readable once enter() has something to bring, for a thread that sleeps elsewhere; opened by
+     * the first call. From then on every enter() brings everything that was announced before. Returns it, or -errno.
+     */
+    int (*watch)(struct ring *ring);
     /* Called for each RING_WAKE completion, so that the next wake is heard as well. */
     void (*woken)(struct ring *ring, const struct io_uring_cqe *completion);
 
@@ -145,7 +150,6 @@ struct ring {
     uint32_t kernel_features;
     uint32_t entries; /* as granted */
     uint32_t completion_entries;
-    int fd;             /* polls readable when completions wait */
     uint64_t enters;    /* times the kernel was entered */
     uint64_t overflows; /* times the completion queue was seen to overflow */
 };

@@ -57,10 +57,12 @@ SLUICE_API void sluice_engine_stop(struct sluice_engine *engine);
 /* -- In a loop of your own ----------------------------------------------------------------------------------- */
 
 /*
- * A descriptor that polls readable when sluice_engine_turn() has something to do. Do not read from it. Before each
- * wait, ask sluice_engine_wait_ns() how long it may last.
+ * A descriptor that polls readable when sluice_engine_turn() has something to do; the same for the engine's whole life.
+ * Do not read from it or close it. Before each wait, ask sluice_engine_wait_ns() how long it may last. It suits poll() and
+ * epoll, level- and edge-triggered; a wait on it may end with EINTR though no signal came. From the first call on each
+ * turn costs one system call more. Returns it, or -errno: -EMFILE, -ENFILE, -ENOMEM.
  */
-SLUICE_API int sluice_engine_fd(const struct sluice_engine *engine);
+SLUICE_API int sluice_engine_fd(struct sluice_engine *engine);
 
 /* Nanoseconds until a turn is due even if the descriptor stays quiet: 0 now, UINT64_MAX never. */
 SLUICE_API uint64_t sluice_engine_wait_ns(const struct sluice_engine *engine);

@@ -44,6 +44,12 @@ static void seen(struct ring *ring, uint32_t count)
     must(count == 0);
 }
 
+static int watch(struct ring *ring)
+{
+    (void)ring;
+    return -ENOSYS;
+}
+
 static bool holds_back(struct ring *ring)
 {
     (void)ring;
@@ -89,6 +95,7 @@ static const struct ring_ops still_ops = {
     .remove_buffers = remove_buffers,
     .now = now,
     .wake = wake,
+    .watch = watch,
     .destroy = destroy,
 };
 
@@ -98,7 +105,7 @@ struct sluice_engine *still_engine_create(const struct sluice_engine_options *op
     struct sluice_engine *engine;
 
     must(still);
-    still->ring = (struct ring){.ops = &still_ops, .entries = 8, .completion_entries = 8, .fd = -1};
+    still->ring = (struct ring){.ops = &still_ops, .entries = 8, .completion_entries = 8};
     still->now_ns = now_ns;
     must(engine_create_on(&still->ring, options, &engine) == 0);
     return engine;

@@ -186,7 +186,7 @@ static void on_data(struct sluice_stream *stream, const struct sluice_view *view
     enter(end, TOLD_DATA);
     must(stream == end->stream);
     must(!end->has_ended && !end->is_paused && !end->is_deaf && !end->has_aborted);
-    must(!end->has_closed || end->was_aborted_from_afar); /* until that has arrived, it may still be told */
+    must(!end->has_closed);
     must(view->len <= peer->accepted - end->heard, "%s hears more than was sent", end->name);
     must(view->len == 0 || memcmp(view->data, peer->bytes + end->heard, view->len) == 0);
     must(end->has_messages || view->len > 0);
@@ -226,7 +226,7 @@ static void on_end(struct sluice_stream *stream, void *user)
 
     enter(end, TOLD_END);
     must(!end->has_ended && !end->has_aborted);
-    must(!end->has_closed || end->was_aborted_from_afar); /* it may still be told, likewise */
+    must(!end->has_closed);
     must(end->peer->has_finished, "%s hears an end that nobody made", end->name);
     must(end->heard == end->peer->accepted, "%s hears the end after %zu of %zu bytes", end->name, end->heard,
          end->peer->accepted);

@@ -638,6 +638,12 @@ static void seen(struct ring *ring, uint32_t count)
     self->count -= count;
 }
 
+static int watch(struct ring *ring)
+{
+    (void)ring;
+    return -ENOSYS;
+}
+
 static bool holds_back(struct ring *ring)
 {
     return of(ring)->overflow_count > 0;
@@ -800,6 +806,7 @@ static const struct ring_ops sim_ops = {
     .remove_buffers = remove_buffers,
     .now = now,
     .wake = wake,
+    .watch = watch,
     .woken = woken,
     .open_socket = open_socket,
     .listen = listen_on,
@@ -828,7 +835,6 @@ struct ring *sim_ring_create(struct sim *sim, uint32_t entries, uint32_t complet
             RING_MULTISHOT_ACCEPT | RING_MULTISHOT_RECEIVE | RING_ZERO_COPY | RING_INLINE_SEND | RING_QUIET_SEND,
         .entries = entries,
         .completion_entries = completion_entries,
-        .fd = -1,
     };
     self->ring.kernel_features = self->ring.features;
     self->sim = sim;

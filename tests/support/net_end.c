@@ -76,6 +76,7 @@ void net_open(struct net *net, const struct sluice_engine_options *options)
     *net = (struct net){.fds_before = net_count_fds()};
     error = sluice_engine_create(options ? options : &defaults, &net->engine);
     cr_assert_eq(error, 0, "%s", strerror(-error));
+    cr_assert_geq(sluice_engine_fd(net->engine), 0); /* opens it: stories count descriptors */
 }
 
 struct sluice_stats net_stats(const struct net *net)

@@ -3,17 +3,18 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tests/sim/memory.h"
 
 /* -- Channels ------------------------------------------------------------------------------------------------ */
 
 static struct channel *create_channel(const struct network *network)
 {
-    struct channel *channel = calloc(1, sizeof *channel);
+    struct channel *channel = memory_get(sizeof *channel);
 
     channel->capacity = network->capacity;
-    channel->memory = malloc(channel->capacity);
+    channel->memory = memory_get(channel->capacity);
     channel->delay_ns = network->delay_ns;
     channel->ns_per_byte = network->ns_per_byte;
     channel->holders = 2;
@@ -24,14 +25,16 @@ static void drop_channel(struct channel *channel)
 {
     if (!channel || --channel->holders > 0)
         return;
-    free(channel->memory);
-    free(channel);
+    memory_put(channel->memory);
+    memory_put(channel);
 }
 
 static uint64_t arrived(const struct channel *channel, uint64_t now_ns)
 {
     uint64_t upto = channel->taken;
 
+    if (channel->is_lost)
+        return upto;
     for (uint32_t i = 0; i < channel->count; i++) {
         const struct arrival *arrival = &channel->arrivals[(channel->first + i) % ARRIVALS];
 
@@ -67,8 +70,11 @@ static void add_arrival(struct channel *channel, uint64_t now_ns, size_t len)
 
 static void take(struct channel *channel, uint8_t *data, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        data[i] = channel->memory[(channel->taken + i) % channel->capacity];
+    size_t at = (size_t)(channel->taken % channel->capacity);
+    size_t part = channel->capacity - at < len ? channel->capacity - at : len;
+
+    memcpy(data, channel->memory + at, part);
+    memcpy(data + part, channel->memory, len - part);
     channel->taken += len;
     while (channel->count > 0 && channel->arrivals[channel->first].upto <= channel->taken) {
         channel->first = (channel->first + 1) % ARRIVALS;
@@ -106,6 +112,8 @@ static int open_descriptor(struct network *network, enum descriptor_kind kind)
         if (network->descriptors[fd].kind == DESCRIPTOR_FREE) {
             network->descriptors[fd] = (struct descriptor){.kind = kind, .peer = -1};
             network->open++;
+            if (fd >= network->top)
+                network->top = fd + 1;
             return fd;
         }
     }
@@ -114,7 +122,13 @@ static int open_descriptor(struct network *network, enum descriptor_kind kind)
 
 void network_init(struct network *network, struct sim *sim)
 {
-    *network = (struct network){.sim = sim, .next_port = 1000};
+    /* What lies behind `top` was never used, or was closed. */
+    for (int fd = 0; fd < network->top; fd++)
+        network->descriptors[fd] = (struct descriptor){.kind = DESCRIPTOR_FREE};
+    network->sim = sim;
+    network->next_port = 1000;
+    network->top = 0;
+    network->open = 0;
     network->capacity = (size_t)1 << (6 + sim_below(sim, 11));
     network->delay_ns = sim_below(sim, 2) ? sim_below(sim, 5000000) : 0;
     network->ns_per_byte = sim_below(sim, 4) ? 0 : sim_below(sim, 2000);
@@ -122,7 +136,7 @@ void network_init(struct network *network, struct sim *sim)
 
 void network_finish(struct network *network)
 {
-    for (int fd = 0; fd < DESCRIPTORS; fd++)
+    for (int fd = 0; fd < network->top; fd++)
         if (network->descriptors[fd].kind != DESCRIPTOR_FREE)
             network_close(network, fd, true);
 }
@@ -147,7 +161,7 @@ int network_listen(struct network *network, uint16_t *port, uint32_t backlog)
 
 static int find_listener(const struct network *network, uint16_t port)
 {
-    for (int fd = 0; fd < DESCRIPTORS; fd++)
+    for (int fd = 0; fd < network->top; fd++)
         if (network->descriptors[fd].kind == DESCRIPTOR_LISTENER && network->descriptors[fd].port == port)
             return fd;
     return -1;
@@ -252,9 +266,6 @@ void network_break(struct network *network, int fd)
 {
     struct descriptor *descriptor = network_get(network, fd);
 
-    descriptor->was_faulted = true;
-    if (descriptor->peer >= 0)
-        network->descriptors[descriptor->peer].was_faulted = true;
     if (descriptor->in)
         reset_channel(descriptor->in, network->sim->now_ns);
     if (descriptor->out) {
@@ -263,6 +274,15 @@ void network_break(struct network *network, int fd)
     }
     if (descriptor->in)
         descriptor->in->is_refused = true;
+}
+
+void network_lose(struct network *network, int fd)
+{
+    struct descriptor *descriptor = network_get(network, fd);
+    uint64_t timeout_at_ns = network->sim->now_ns + LOST_NS;
+
+    descriptor->in->is_lost = descriptor->out->is_lost = true;
+    descriptor->in->timeout_at_ns = descriptor->out->timeout_at_ns = timeout_at_ns;
 }
 
 /* -- Bytes --------------------------------------------------------------------------------------------------- */
@@ -277,8 +297,14 @@ int64_t network_readable(const struct network *network, int fd, bool *has_ended)
     if (!in)
         return -ENOTCONN;
     len = (int64_t)(arrived(in, now_ns) - in->taken);
-    if (len == 0 && in->is_reset)
-        return -ECONNRESET;
+    if (len == 0 && in->is_reset) {
+        *has_ended = network->descriptors[fd].was_told_reset;
+        return *has_ended ? 0 : -ECONNRESET;
+    }
+    if (len == 0 && in->is_lost && in->timeout_at_ns <= now_ns)
+        return -ETIMEDOUT;
+    if (in->is_lost)
+        return len;
     *has_ended = in->has_ended && in->taken + (uint64_t)len == in->written && in->last_ns <= now_ns;
     return len;
 }
@@ -296,6 +322,8 @@ int64_t network_writable(const struct network *network, int fd)
         return -EPIPE;
     if (out->is_reset)
         return -ECONNRESET;
+    if (out->is_lost && out->timeout_at_ns <= network->sim->now_ns)
+        return -ETIMEDOUT;
     if (out->is_refused)
         return -EPIPE;
     return (int64_t)room(out);
@@ -304,12 +332,13 @@ int64_t network_writable(const struct network *network, int fd)
 void network_write(struct network *network, int fd, const void *data, size_t len)
 {
     struct channel *out = network->descriptors[fd].out;
-    const uint8_t *bytes = data;
+    size_t at = (size_t)(out->written % out->capacity);
+    size_t part = out->capacity - at < len ? out->capacity - at : len;
 
     assert(len <= out->capacity - (size_t)(out->written - out->taken));
     assert(out->count < ARRIVALS);
-    for (size_t i = 0; i < len; i++)
-        out->memory[(out->written + i) % out->capacity] = bytes[i];
+    memcpy(out->memory + at, data, part);
+    memcpy(out->memory, (const uint8_t *)data + part, len - part);
     out->written += len;
     add_arrival(out, network->sim->now_ns, len);
 }
@@ -318,10 +347,12 @@ uint64_t network_next_event(const struct network *network)
 {
     uint64_t next = UINT64_MAX;
 
-    for (int fd = 0; fd < DESCRIPTORS; fd++) {
+    for (int fd = 0; fd < network->top; fd++) {
         const struct channel *in = network->descriptors[fd].in;
 
-        for (uint32_t i = 0; in && i < in->count; i++) {
+        if (in && in->is_lost && in->timeout_at_ns > network->sim->now_ns && in->timeout_at_ns < next)
+            next = in->timeout_at_ns;
+        for (uint32_t i = 0; in && !in->is_lost && i < in->count; i++) {
             uint64_t at_ns = in->arrivals[(in->first + i) % ARRIVALS].at_ns;
 
             if (at_ns > network->sim->now_ns && at_ns < next)

@@ -9,6 +9,8 @@
 
 #include "tests/sim/sim.h"
 
+#define LOST_NS UINT64_C(5000000000) /* until the kernel gives up a lost peer */
+
 enum {
     DESCRIPTORS = 256,
     ARRIVALS = 256, /* pieces under way in one channel */
@@ -31,9 +33,11 @@ struct channel {
     uint64_t last_ns; /* when the last of it arrives */
     uint64_t delay_ns;
     uint64_t ns_per_byte;
-    bool has_ended;   /* FIN is on its way, behind the bytes */
-    bool is_reset;    /* RST came: what has not arrived never will */
-    bool is_refused;  /* the reader is gone: what is sent is answered by a reset */
+    bool has_ended;  /* FIN is on its way, behind the bytes */
+    bool is_reset;   /* RST came: what has not arrived never will */
+    bool is_refused; /* the reader is gone: what is sent is answered by a reset */
+    bool is_lost;    /* so is everybody: nothing arrives, and some day the kernel gives up */
+    uint64_t timeout_at_ns;
     uint32_t holders; /* the ends that use it */
 };
 
@@ -55,8 +59,8 @@ struct descriptor {
     int waiting[BACKLOG]; /* listeners: connected and not accepted */
     uint32_t waiting_count;
     uint32_t backlog;
-    bool was_faulted; /* a fault broke this connection */
-    int peer;         /* descriptor of the other end, or -1 */
+    bool was_told_reset; /* a send was: from now on a receive sees a plain end */
+    int peer;            /* descriptor of the other end, or -1 */
 };
 
 struct network {
@@ -67,6 +71,7 @@ struct network {
     uint64_t delay_ns;
     uint64_t ns_per_byte;
     uint32_t open; /* descriptors */
+    int top;       /* no descriptor at or behind it is open */
 };
 
 void network_init(struct network *network, struct sim *sim);
@@ -89,6 +94,8 @@ void network_read(struct network *network, int fd, void *data, size_t len);
 /* How much fits now, or -errno. */
 int64_t network_writable(const struct network *network, int fd);
 void network_write(struct network *network, int fd, const void *data, size_t len);
+/* The peer vanishes: nothing arrives any more, in either direction. */
+void network_lose(struct network *network, int fd);
 /* The network breaks the connection, for both ends. */
 void network_break(struct network *network, int fd);
 

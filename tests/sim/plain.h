@@ -20,6 +20,10 @@ struct plain {
     uint64_t next_ns;
     bool is_rude;      /* may reset, and close with unread bytes */
     bool reads_slowly; /* a byte at a time */
+    bool writes_slowly;
+    bool stalls;   /* stops doing anything for a while */
+    bool talks_on; /* sends what it has to, whoever closes meanwhile */
+    bool is_lost;
     bool has_finished;
     bool has_heard_end;
     bool was_rude;

@@ -3,248 +3,24 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "engine/config.h"
 #include "engine/engine.h"
+#include "engine/listener.h"
 #include "engine/stream.h"
+#include "tests/sim/connection.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/network.h"
-#include "tests/sim/plain.h"
-#include "tests/sim/user.h"
-#include "tests/support/shuffle_layer.h"
 
 enum {
-    ENGINES = 2,
-    CONNECTIONS = 4,
     STEPS_MAX = 3000000,
     STARVED_NS = 60, /* seconds of simulated time in which everything must have ended */
-};
-
-enum connection_kind {
-    CONNECTION_SOCKETS,
-    CONNECTION_PAIR,
-    CONNECTION_PIPES,
-    CONNECTION_PLAIN_CONNECTS,
-    CONNECTION_PLAIN_LISTENS,
-    CONNECTION_KINDS,
-};
-
-struct connection {
-    enum connection_kind kind;
-    struct story *story;
-    struct user users[2];
-    char names[2][8];
-    struct plain plain;
-    struct sluice_listener *listener;
-    enum sluice_frame_length length;
-    bool is_cut; /* its descriptors were broken by a fault, or it could not be made */
-};
-
-/* The moment at which the users of an engine begin to come to their end. */
-struct curtain {
-    struct sluice_timer timer;
-    struct story *story;
-    uint32_t index;
-};
-
-struct story {
-    struct sim *sim;
-    struct sluice_engine *engines[ENGINES];
-    uint32_t engine_count;
-    struct connection connections[CONNECTIONS];
-    uint32_t connection_count;
-    struct curtain curtains[ENGINES];
-    struct sluice_timer watch;
-    bool is_over[ENGINES];
-    bool is_cut_short; /* engines are destroyed in the middle */
-    bool has_short_times;
-    struct sluice_engine_options options;
+    WATCH_NS = 1000000,
 };
 
 /* -- Making -------------------------------------------------------------------------------------------------- */
-
-static struct sluice_stream *put_layers(struct connection *connection, struct user *user, struct sluice_stream *stream)
-{
-    struct sim *sim = connection->story->sim;
-
-    sluice_stream_set_events(stream, &user_events, user);
-    for (const char *layer = user->layers; *layer; layer++) {
-        struct sluice_frame_options options = {.length = connection->length, .message_limit = 60000};
-        int error;
-
-        if (*layer == 'f')
-            error = sluice_frame_stream(stream, &options, &user_events, user, &stream);
-        else
-            error = shuffle_stream(stream, random_next(&sim->random), &user_events, user, &stream);
-        if (error)
-            sim_violated(sim, "a layer does not go onto a fresh stream: %d", error);
-        user->has_messages = *layer == 'f';
-        user->is_open_at_once = false;
-    }
-    return stream;
-}
-
-static void on_accept(struct sluice_listener *listener, struct sluice_stream *stream, void *argument)
-{
-    struct connection *connection = argument;
-    struct user *user = &connection->users[1];
-
-    (void)listener;
-    if (user->stream || user->is_closed) {
-        sluice_stream_abort(stream, 0);
-        return;
-    }
-    user->is_open_at_once = true;
-    user_start(user, put_layers(connection, user, stream));
-}
-
-static void on_listener_close(struct sluice_listener *listener, void *argument)
-{
-    (void)listener;
-    ((struct connection *)argument)->listener = NULL;
-}
-
-static const struct sluice_listener_events listener_events = {
-    .on_accept = on_accept,
-    .on_close = on_listener_close,
-};
-
-static void listen_for(struct connection *connection, char *address)
-{
-    int error = sluice_listen(connection->users[1].engine, "127.0.0.1:0", NULL, &listener_events, connection,
-                              &connection->listener);
-
-    if (error)
-        sim_violated(connection->story->sim, "listening fails: %d", error);
-    sluice_listener_address(connection->listener, address, SLUICE_ADDRESS_MAX);
-}
-
-static void connect_to(struct connection *connection, const char *address)
-{
-    struct user *user = &connection->users[0];
-    struct sluice_stream *stream;
-    int error = sluice_connect(user->engine, address, &user_events, user, &stream);
-
-    if (error)
-        sim_violated(connection->story->sim, "connecting fails at once: %d", error);
-    user_start(user, put_layers(connection, user, stream));
-}
-
-static void join_pair(struct connection *connection)
-{
-    struct sluice_pair_end ends[2];
-    struct sluice_stream *streams[2];
-
-    for (int i = 0; i < 2; i++) {
-        ends[i] = (struct sluice_pair_end){connection->users[i].engine, &user_events, &connection->users[i]};
-        connection->users[i].is_open_at_once = true;
-    }
-    if (sluice_pair(&ends[0], &ends[1], 1 + sim_below(connection->story->sim, 5000), &streams[0], &streams[1]) < 0)
-        sim_violated(connection->story->sim, "a pair cannot be made");
-    for (int i = 0; i < 2; i++)
-        user_start(&connection->users[i], put_layers(connection, &connection->users[i], streams[i]));
-}
-
-static void join_pipes(struct connection *connection)
-{
-    struct network *network = connection->story->sim->network;
-    int write_fds[2];
-    int read_fds[2];
-
-    for (int i = 0; i < 2; i++)
-        read_fds[i] = network_pipe(network, &write_fds[i]);
-    for (int i = 0; i < 2; i++) {
-        struct user *user = &connection->users[i];
-        struct sluice_stream *stream;
-
-        if (sluice_fd_stream(user->engine, read_fds[i], write_fds[!i], &user_events, user, &stream) < 0)
-            sim_violated(connection->story->sim, "a stream over pipes cannot be made");
-        user->is_open_at_once = true;
-        user->is_on_pipes = true;
-        user_start(user, put_layers(connection, user, stream));
-    }
-}
-
-static void meet_plain_peer(struct connection *connection, bool it_listens)
-{
-    struct sim *sim = connection->story->sim;
-    struct user *user = &connection->users[it_listens ? 0 : 1];
-    char address[SLUICE_ADDRESS_MAX];
-    uint16_t port = 0;
-
-    plain_init(&connection->plain, sim, user);
-    user->heard_pattern = connection->plain.pattern;
-    if (it_listens) {
-        connection->plain.listener = network_listen(sim->network, &port, BACKLOG);
-        snprintf(address, sizeof address, "127.0.0.1:%u", port);
-        connect_to(connection, address);
-        return;
-    }
-    listen_for(connection, address);
-    connection->plain.fd = network_socket(sim->network);
-    port = (uint16_t)strtoul(strchr(address, ':') + 1, NULL, 10);
-    if (network_connect(sim->network, connection->plain.fd, port) < 0)
-        sim_violated(sim, "a plain peer cannot connect");
-}
-
-static void choose_layers(struct sim *sim, char layers[4])
-{
-    uint64_t count = sim_below(sim, 4);
-
-    for (uint64_t i = 0; i < count; i++)
-        layers[i] = sim_below(sim, 2) ? 'f' : 's';
-    layers[count] = 0;
-}
-
-static void make_connection(struct story *story, struct connection *connection, uint32_t index)
-{
-    struct sim *sim = story->sim;
-    char layers[4];
-    char address[SLUICE_ADDRESS_MAX];
-
-    connection->story = story;
-    connection->kind = (enum connection_kind)sim_below(sim, CONNECTION_KINDS);
-    connection->length = (enum sluice_frame_length)sim_below(sim, 5);
-    choose_layers(sim, layers);
-    if (connection->kind == CONNECTION_PLAIN_CONNECTS || connection->kind == CONNECTION_PLAIN_LISTENS)
-        layers[0] = 0;
-    for (int i = 0; i < 2; i++) {
-        struct sluice_engine *engine = story->engines[sim_below(sim, story->engine_count)];
-
-        /* The second engine's thread is another one: only pairs cross it, and are made on the first. */
-        if (connection->kind != CONNECTION_PAIR || layers[0])
-            engine = story->engines[0];
-        snprintf(connection->names[i], sizeof connection->names[i], "%c%u", "ab"[i], index % 100);
-        user_init(&connection->users[i], sim, connection->names[i], engine);
-        memcpy(connection->users[i].layers, layers, sizeof layers);
-    }
-    connection->users[0].engine = story->engines[0];
-    if (connection->kind != CONNECTION_PLAIN_CONNECTS && connection->kind != CONNECTION_PLAIN_LISTENS) {
-        for (int i = 0; i < 2; i++) {
-            connection->users[i].peer = &connection->users[!i];
-            connection->users[i].heard_pattern = connection->users[!i].pattern;
-        }
-    }
-    switch (connection->kind) {
-    case CONNECTION_SOCKETS:
-        listen_for(connection, address);
-        connect_to(connection, address);
-        break;
-    case CONNECTION_PAIR:
-        join_pair(connection);
-        break;
-    case CONNECTION_PIPES:
-        join_pipes(connection);
-        break;
-    case CONNECTION_PLAIN_CONNECTS:
-    case CONNECTION_PLAIN_LISTENS:
-    case CONNECTION_KINDS:
-        meet_plain_peer(connection, connection->kind == CONNECTION_PLAIN_LISTENS);
-        break;
-    }
-}
 
 static void choose_options(struct story *story)
 {
@@ -270,6 +46,9 @@ static void choose_options(struct story *story)
         options->idle_timeout_ns = sim_below(sim, 2) ? 5000000 + sim_below(sim, 50000000) : 0;
         options->connect_timeout_ns = 1000000 + sim_below(sim, 20000000);
     }
+    story->has_small_limit = sim_below(sim, 8) == 0;
+    if (story->has_small_limit)
+        options->receive_limit = 1000 + sim_below(sim, 20000);
     options->disable = (uint32_t)(sim_below(sim, 4) ? 0 : random_next(&sim->random)) &
                        (SLUICE_FEATURE_MULTISHOT_ACCEPT | SLUICE_FEATURE_MULTISHOT_RECEIVE |
                         SLUICE_FEATURE_INLINE_SEND | SLUICE_FEATURE_QUIET_SEND);
@@ -278,14 +57,31 @@ static void choose_options(struct story *story)
 static struct sluice_engine *make_engine(struct story *story)
 {
     const struct sluice_engine_options *options = &story->options;
-    struct ring *ring = sim_ring_create(story->sim, options->ring_entries, options->completion_entries);
+    struct sim *sim = story->sim;
+    struct ring *ring = sim_ring_create(sim, options->ring_entries, options->completion_entries);
     struct sluice_engine *engine;
 
     ring->features &= ~options->disable;
-    if (engine_create_on(ring, options, &engine) < 0)
-        sim_violated(story->sim, "an engine cannot be made");
-    sim_ring_watch(ring, engine);
-    return engine;
+    if (engine_create_on(ring, options, &engine) == 0) {
+        sim_ring_watch(ring, engine);
+        return engine;
+    }
+    if (!sim->torture.allocation && !sim->torture.operation && !sim->odds[FAULT_NO_MEMORY])
+        sim_violated(sim, "an engine cannot be made");
+    return NULL;
+}
+
+void story_become(struct story *story, const struct sluice_engine *engine)
+{
+    for (uint32_t i = 0; i < story->engine_count; i++) {
+        struct mailbox *mailbox = story->engines[i] ? story->engines[i]->mailbox : NULL;
+
+        if (!mailbox)
+            continue;
+        memset(&mailbox->owner, 0, sizeof mailbox->owner);
+        if (!engine || !story->has_threads || story->engines[i] == engine)
+            mailbox->owner = pthread_self();
+    }
 }
 
 /* -- Ending -------------------------------------------------------------------------------------------------- */
@@ -320,57 +116,27 @@ static void wind_up(struct story *story, struct sluice_engine *engine)
     }
 }
 
+static void check_time(struct story *story);
+
 static void draw_curtain(struct sluice_timer *timer)
 {
     struct curtain *curtain = container_of(timer, struct curtain, timer);
     struct story *story = curtain->story;
 
+    /* Whoever has connected is accepted before its listener closes. */
+    for (uint32_t i = 0; i < story->connection_count; i++) {
+        const struct connection *connection = &story->connections[i];
+
+        if (connection->listener && connection->users[1].engine == story->engines[curtain->index] &&
+            network_get(story->sim->network, connection->listener->fd)->waiting_count > 0) {
+            check_time(story);
+            sluice_timer_start(story->engines[curtain->index], timer, 1000000);
+            return;
+        }
+    }
     sim_trace(story->sim, "the curtain falls for engine %u", curtain->index);
     wind_up(story, story->engines[curtain->index]);
     story->is_over[curtain->index] = true;
-}
-
-static void check_connection(const struct story *story, const struct connection *connection)
-{
-    struct sim *sim = story->sim;
-    bool may_fail = story->is_cut_short || story->has_short_times || sim->odds[FAULT_SEND_ERROR] ||
-                    sim->odds[FAULT_RECEIVE_ERROR] || sim->odds[FAULT_CONNECT_ERROR] || connection->plain.was_rude;
-
-    for (int i = 0; i < 2; i++)
-        may_fail = may_fail || connection->users[i].has_aborted || connection->users[i].has_been_aborted ||
-                   /* A pipe's reader leaves at once. */
-                   (connection->kind == CONNECTION_PIPES && connection->users[i].has_closed);
-    /* A listener that closes refuses, or resets, whom it has not accepted. */
-    may_fail = may_fail || !connection->users[0].has_started ||
-               (connection->users[0].peer && !connection->users[1].has_started);
-    for (int i = 0; i < 2; i++) {
-        const struct user *user = &connection->users[i];
-        const struct user *peer = user->peer;
-
-        if (!user->is_closed)
-            continue;
-        if (user->why.error && !may_fail && user->why.error != -ECANCELED)
-            sim_violated(sim, "%s ended with %d (unsent %llu), and nothing went wrong", user->name, user->why.error,
-                         (unsigned long long)user->why.unsent);
-        if (user->why.unsent > 0 && !user->why.error)
-            sim_violated(sim, "%s ended well with unsent bytes", user->name);
-        if (peer && peer->has_ended && !(user->is_on_pipes && user->why.error) &&
-            peer->heard + (user->is_poster && user->why.error ? user->why.unsent : 0) != user->accepted)
-            sim_violated(sim, "%s heard %llu of the %llu bytes of %s, and the end", peer->name,
-                         (unsigned long long)peer->heard, (unsigned long long)user->accepted, user->name);
-        /* Without layers, what was lost is known to the byte, but for what a reset destroyed on the way. */
-        if (peer && peer->is_closed && !user->layers[0] && user->accepted > peer->heard + user->why.unsent &&
-            !may_fail && !peer->has_closed)
-            sim_violated(sim, "%s lost bytes in silence", user->name);
-    }
-    if (connection->plain.sim && !may_fail) {
-        const struct user *user = connection->plain.user;
-
-        if (user->is_closed && !user->why.error && connection->plain.has_heard_end &&
-            connection->plain.heard != user->accepted)
-            sim_violated(sim, "the plain peer of %s heard %llu of %llu bytes, and the end", user->name,
-                         (unsigned long long)connection->plain.heard, (unsigned long long)user->accepted);
-    }
 }
 
 /* -- Time ---------------------------------------------------------------------------------------------------- */
@@ -440,6 +206,14 @@ static void check_time(struct story *story)
         blame(story);
 }
 
+/* One turn, on the engine's own thread. */
+static void take_turn(struct story *story, struct sluice_engine *engine)
+{
+    story_become(story, engine);
+    if (sluice_engine_turn(engine) < 0)
+        story->is_broken = true;
+}
+
 /* Gives every engine that has something to do a turn, in any order. Returns false if none had. */
 static bool take_turns(struct story *story)
 {
@@ -450,7 +224,7 @@ static bool take_turns(struct story *story)
         struct sluice_engine *engine = story->engines[(first + i) % story->engine_count];
 
         if (sluice_engine_wait_ns(engine) == 0 || sim_ring_is_ready(engine->ring)) {
-            sluice_engine_turn(engine);
+            take_turn(story, engine);
             had_turn = true;
         }
     }
@@ -472,7 +246,7 @@ static void sleep_together(struct story *story)
         blame(story);
     sim_advance(story->sim, next_ns);
     for (uint32_t i = 0; i < story->engine_count; i++)
-        sluice_engine_turn(story->engines[i]);
+        take_turn(story, story->engines[i]);
 }
 
 static bool is_over(const struct story *story)
@@ -486,7 +260,7 @@ static bool is_over(const struct story *story)
 /* Two threads: turns without waiting, in any order. */
 static void run_in_turns(struct story *story)
 {
-    for (uint64_t step = 0; !is_over(story); step++) {
+    for (uint64_t step = 0; !is_over(story) && !story->is_broken; step++) {
         check_time(story);
         if (step > STEPS_MAX)
             sim_violated(story->sim, "the story does not end");
@@ -503,70 +277,148 @@ static void run_watch(struct sluice_timer *timer)
     if (is_over(story))
         sluice_engine_stop(story->engines[0]);
     else
-        sluice_timer_start(story->engines[0], timer, 1000000);
+        sluice_timer_start(story->engines[0], timer, WATCH_NS);
 }
 
 /* One thread: the engine waits by itself. */
 static void run_by_itself(struct story *story)
 {
     story->watch.fire = run_watch;
-    sluice_timer_start(story->engines[0], &story->watch, 1000000);
-    sluice_engine_run(story->engines[0]);
+    sluice_timer_start(story->engines[0], &story->watch, WATCH_NS);
+    if (sluice_engine_run(story->engines[0]) < 0)
+        story->is_broken = true;
     sluice_timer_stop(story->engines[0], &story->watch);
 }
 
-void story_run(struct sim *sim)
+/* Some turns, and then nobody waits for an end. */
+static void run_shortly(struct story *story)
 {
-    struct story *story = calloc(1, sizeof *story);
+    cover(COVER_STORY_CUT_SHORT);
+    for (uint64_t turns = sim_below(story->sim, 300); turns > 0 && !has_ended(story) && !story->is_broken; turns--)
+        if (!take_turns(story))
+            sleep_together(story);
+}
 
-    story->sim = sim;
-    sim->story = story;
-    choose_options(story);
-    story->engine_count = 1 + (uint32_t)sim_below(sim, ENGINES);
-    story->is_cut_short = sim_below(sim, 6) == 0;
-    for (uint32_t i = 0; i < story->engine_count; i++) {
-        story->engines[i] = make_engine(story);
-        story->curtains[i] = (struct curtain){.timer.fire = draw_curtain, .story = story, .index = i};
-        sluice_timer_start(story->engines[i], &story->curtains[i].timer, sim_below(sim, 100000000));
-    }
-    story->connection_count = 1 + (uint32_t)sim_below(sim, CONNECTIONS);
-    for (uint32_t i = 0; i < story->connection_count; i++)
-        make_connection(story, &story->connections[i], i);
+static void run(struct story *story)
+{
     if (story->is_cut_short)
-        for (uint32_t i = 0; i < story->engine_count; i++)
-            story->is_over[i] = true;
-    if (story->is_cut_short)
-        for (uint64_t turns = sim_below(sim, 300); turns > 0 && !has_ended(story); turns--)
-            if (!take_turns(story))
-                sleep_together(story);
-    if (!story->is_cut_short && story->engine_count == 1 && sim_below(sim, 2))
+        run_shortly(story);
+    else if (story->engine_count == 1 && sim_below(story->sim, 2))
         run_by_itself(story);
     else
         run_in_turns(story);
-    sim->is_quiet = true;
+}
+
+/* -- Beginning and end --------------------------------------------------------------------------------------- */
+
+/* Returns false if there is not enough of something to begin at all. */
+static bool begin(struct story *story)
+{
+    struct sim *sim = story->sim;
+    uint32_t connections;
+
+    choose_options(story);
+    story->engine_count = 1 + (uint32_t)sim_below(sim, ENGINES);
+    story->is_cut_short = sim_below(sim, 6) == 0;
+    story->has_threads = sim_below(sim, 4) > 0;
+    if (sim->limits.engines && story->engine_count > sim->limits.engines)
+        story->engine_count = sim->limits.engines;
+    if (story->engine_count > 1)
+        cover(COVER_STORY_TWO_ENGINES);
+    for (uint32_t i = 0; i < story->engine_count; i++) {
+        uint64_t curtain_ns = sim_below(sim, 100000000);
+
+        if (sim->limits.curtain_ns && curtain_ns > sim->limits.curtain_ns)
+            curtain_ns = sim->limits.curtain_ns;
+        story_become(story, NULL);
+        story->engines[i] = make_engine(story);
+        if (!story->engines[i])
+            return false;
+        story->curtains[i] = (struct curtain){.timer.fire = draw_curtain, .story = story, .index = i};
+        sluice_timer_start(story->engines[i], &story->curtains[i].timer, curtain_ns);
+    }
+    story_become(story, story->engines[0]);
+    connections = 1 + (uint32_t)sim_below(sim, CONNECTIONS);
+    for (uint32_t i = 0; i < connections; i++) {
+        struct connection *connection = &story->connections[story->connection_count];
+
+        connection_choose(connection, story, i);
+        if (sim->limits.keep && !(sim->limits.keep >> i & 1)) {
+            memset(connection, 0, sizeof *connection);
+            continue;
+        }
+        story->connection_count++;
+        connection_make(connection);
+    }
+    return true;
+}
+
+static void end_engines(struct story *story)
+{
+    story->sim->is_quiet = true;
     for (uint32_t i = 0; i < story->engine_count; i++) {
         struct sluice_engine *engine = story->engines[i];
 
+        if (!engine)
+            continue;
+        story_become(story, engine);
         sluice_timer_stop(engine, &story->curtains[i].timer);
+        check_ended_engine(story->sim, engine);
         sluice_engine_destroy(engine);
         story->engines[i] = NULL;
     }
+}
+
+static void close_plain(struct sim *sim, const struct plain *plain)
+{
+    if (!plain->sim)
+        return;
+    if (plain->fd >= 0)
+        network_close(sim->network, plain->fd, false);
+    if (plain->listener >= 0)
+        network_close(sim->network, plain->listener, false);
+}
+
+static void end(struct story *story)
+{
+    struct sim *sim = story->sim;
+
+    end_engines(story);
     for (uint32_t i = 0; i < story->connection_count; i++) {
+        struct connection *connection = &story->connections[i];
+
         for (int j = 0; j < 2; j++) {
-            struct user *user = &story->connections[i].users[j];
+            struct user *user = &connection->users[j];
 
             if (user->stream && !user->is_closed)
                 sim_violated(sim, "%s was not told on_close", user->name);
             user_finish(user);
         }
-        check_connection(story, &story->connections[i]);
-        if (story->connections[i].plain.sim && story->connections[i].plain.fd >= 0)
-            network_close(sim->network, story->connections[i].plain.fd, false);
-        if (story->connections[i].plain.sim && story->connections[i].plain.listener >= 0)
-            network_close(sim->network, story->connections[i].plain.listener, false);
+        if (!story->is_broken)
+            connection_check(connection);
+        close_plain(sim, &connection->plain);
     }
     if (sim->network->open > 0)
         sim_violated(sim, "%u descriptors were left open", sim->network->open);
-    free(story);
+}
+
+void story_run(struct sim *sim)
+{
+    struct story *story = memory_get(sizeof *story);
+
+    story->sim = sim;
+    sim->story = story;
+    sim->stack = (uintptr_t)__builtin_frame_address(0);
+    memory_watch(sim);
+    if (begin(story)) {
+        for (uint32_t i = 0; i < story->engine_count; i++)
+            story->is_over[i] = story->is_cut_short;
+        run(story);
+    }
+    end(story);
+    if (memory_live() != 0)
+        sim_violated(sim, "%lld blocks of memory were not freed", (long long)memory_live());
+    memory_watch(NULL);
+    memory_put(story);
     sim->story = NULL;
 }

@@ -2,14 +2,16 @@
 #include "tests/sim/user.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/stream.h"
+#include "tests/sim/memory.h"
 
 enum {
     CHUNK_MAX = 3000,
     ACTION_NS = 2000000,
+    STACK_MAX = 48 * 1024,                           /* how deep a callback may stand below the story */
+    VIEWS_MAX = TURN_PASSES * STREAM_VIEWS_PER_TASK, /* heard in one turn, without layers */
 };
 
 /* Bytes of a user's own that it shares. */
@@ -41,7 +43,7 @@ static void release_own(struct sluice_buffer *buffer)
         if (own->data[i] != user_byte(own->user->pattern, own->place + i))
             violated(own->user, "a shared buffer was changed before its release");
     own->user->buffers_out--;
-    free(own);
+    memory_put(own);
 }
 
 static void write_pattern(const struct user *user, uint8_t *data, size_t len)
@@ -70,7 +72,7 @@ static int send_pieces(struct user *user, size_t len)
 
 static int send_shared(struct user *user, size_t len)
 {
-    struct own_buffer *own = malloc(sizeof *own + len);
+    struct own_buffer *own = memory_get(sizeof *own + len);
     struct sluice_view view = {.data = own->data, .len = len, .buffer = &own->buffer};
     int answer;
 
@@ -95,6 +97,68 @@ static bool may_still_send(const struct user *user)
     return !user->has_finished && !user->has_closed && !user->has_aborted && !user->is_closed;
 }
 
+static void cover_answer(int answer)
+{
+    switch (answer) {
+    case SLUICE_ROOM:
+        cover(COVER_ANSWER_ROOM);
+        break;
+    case SLUICE_FULL:
+        cover(COVER_ANSWER_FULL);
+        break;
+    case -ENOBUFS:
+        cover(COVER_ANSWER_LIMIT);
+        break;
+    case -ENOMEM:
+        cover(COVER_ANSWER_NO_MEMORY);
+        break;
+    default:
+        cover(COVER_ANSWER_CLOSED);
+    }
+}
+
+static void check_answer(struct user *user, int answer, size_t len, size_t queued, uint64_t budget)
+{
+    if (answer >= 0 && queued + len > user->stream->send_limit)
+        violated(user, "a send passed the limit of the stream");
+    if (answer >= 0 && budget < len)
+        violated(user, "a send passed the budget of the engine");
+    if (answer == -ENOBUFS && queued > 0 && !user->stream->owes_drain)
+        violated(user, "is refused, and owed no drain");
+    if (answer == -EPIPE && sluice_stream_write_status(user->stream) == SLUICE_WRITABLE)
+        violated(user, "a writable stream refused a send");
+    if (answer < 0 && answer != -ENOBUFS && answer != -EPIPE && answer != -ENOMEM)
+        violated(user, "a send was refused for no good reason");
+}
+
+static int (*const ways_to_send[])(struct user *user, size_t len) = {send_copy, send_pieces, send_shared};
+
+int user_send(struct user *user, size_t len, enum user_send how)
+{
+    size_t queued = sluice_stream_queued(user->stream);
+    uint64_t budget = user->engine->options.memory_budget - user->engine->counters.queued_bytes;
+    int answer = ways_to_send[how](user, len);
+
+    sim_trace(user->sim, "%s sends %zu: %d", user->name, len, answer);
+    cover_answer(answer);
+    check_answer(user, answer, len, queued, budget);
+    if (answer >= 0) {
+        user->accepted += len;
+        note_message(user, len);
+    }
+    if (answer == SLUICE_FULL || (answer == -ENOBUFS && queued > 0))
+        user->is_owed = true;
+    return answer;
+}
+
+static void wait_for_drain(struct user *user)
+{
+    cover(COVER_WAITED_FOR_DRAIN);
+    sim_trace(user->sim, "%s pauses until it is drained", user->name);
+    user->is_waiting = user->is_paused = true;
+    sluice_stream_pause(user->stream);
+}
+
 /* Sends once. Returns false when it should wait. */
 static bool send_some(struct user *user)
 {
@@ -105,32 +169,18 @@ static bool send_some(struct user *user)
     if (max == 0 || !may_still_send(user) || user->messages_sent - user->messages_heard == USER_MESSAGES)
         return false;
     len = random_size(&user->sim->random, max);
-    switch (sim_below(user->sim, 3)) {
-    case 0:
-        answer = send_copy(user, len);
-        break;
-    case 1:
-        answer = send_pieces(user, len);
-        break;
-    default:
-        answer = send_shared(user, len);
-    }
-    sim_trace(user->sim, "%s sends %zu: %d", user->name, len, answer);
-    if (answer >= 0) {
-        user->accepted += len;
+    answer = user_send(user, len, (enum user_send)sim_below(user->sim, 3));
+    if (answer >= 0)
         user->to_send -= len;
-        note_message(user, len);
-    }
-    if (answer == SLUICE_FULL || answer == -ENOBUFS)
-        user->is_owed = true;
-    else if (answer != SLUICE_ROOM && answer != -EPIPE && answer != -ENOMEM)
-        violated(user, "a send was refused for no good reason");
-    if (answer == -EPIPE && sluice_stream_write_status(user->stream) == SLUICE_WRITABLE)
-        violated(user, "a writable stream refused a send");
-    return answer == SLUICE_ROOM || (answer == SLUICE_FULL && user->habits.ignores_full);
+    if (answer == SLUICE_FULL && user->habits[HABIT_WAITS_FOR_DRAIN] && !user->is_paused)
+        wait_for_drain(user);
+    return answer == SLUICE_ROOM || (answer == SLUICE_FULL && user->habits[HABIT_IGNORES_FULL]);
 }
 
 /* -- Acting -------------------------------------------------------------------------------------------------- */
+
+static void as_another_thread(struct user *user, void (*call)(struct user *user));
+static void post_from_afar(struct user *user);
 
 static void act_soon(struct user *user)
 {
@@ -149,50 +199,82 @@ static void drop_kept(struct user *user, uint32_t index)
     user->kept_at[index] = user->kept_at[user->kept_count];
 }
 
-static void do_close(struct user *user)
+/* Another thread, at the last moment: what it posts now has been accepted. */
+static void post_before_the_end(struct user *user)
 {
+    if (user->is_held && user->is_poster)
+        as_another_thread(user, post_from_afar);
+}
+
+void user_close(struct user *user)
+{
+    post_before_the_end(user);
     sim_trace(user->sim, "%s closes", user->name);
+    cover(COVER_CLOSED);
     user->has_closed = true;
     sluice_stream_close(user->stream);
 }
 
-static void do_abort(struct user *user)
+void user_abort(struct user *user)
 {
     sim_trace(user->sim, "%s aborts", user->name);
+    cover(COVER_ABORTED);
     user->has_aborted = true;
     sluice_stream_abort(user->stream, -EINTR);
+}
+
+void user_finish_sending(struct user *user)
+{
+    int answer;
+
+    post_before_the_end(user);
+    answer = sluice_stream_finish(user->stream);
+    sim_trace(user->sim, "%s finishes: %d", user->name, answer);
+    cover(COVER_FINISHED);
+    if (answer == 0 && !may_still_send(user))
+        violated(user, "finishes a direction that has ended");
+    user->has_finished = true;
+}
+
+void user_pause(struct user *user, bool is_paused)
+{
+    sim_trace(user->sim, "%s %s", user->name, is_paused ? "pauses" : "resumes");
+    cover(is_paused ? COVER_PAUSED : COVER_RESUMED);
+    user->is_paused = is_paused;
+    if (is_paused)
+        sluice_stream_pause(user->stream);
+    else
+        sluice_stream_resume(user->stream);
+}
+
+static void change_limits(struct user *user)
+{
+    size_t high = 1 + sim_below(user->sim, 5000);
+
+    sluice_stream_set_send_limits(user->stream, sim_below(user->sim, high), high, high + sim_below(user->sim, 9000));
 }
 
 /* Something at random, also from within callbacks. */
 static void act(struct user *user)
 {
-    const struct habits *habits = &user->habits;
+    const uint32_t *habits = user->habits;
 
-    if (user->is_closed)
+    if (user->is_closed || user->is_waiting || user->sim->is_scripted)
         return;
-    if (chance(user, habits->abort)) {
-        do_abort(user);
-    } else if (chance(user, habits->close)) {
-        do_close(user);
-    } else if (chance(user, habits->finish)) {
-        sim_trace(user->sim, "%s finishes", user->name);
-        sluice_stream_finish(user->stream);
-        user->has_finished = true;
-    } else if (chance(user, habits->pause)) {
-        user->is_paused = !user->is_paused;
-        sim_trace(user->sim, "%s %s", user->name, user->is_paused ? "pauses" : "resumes");
-        if (user->is_paused)
-            sluice_stream_pause(user->stream);
-        else
-            sluice_stream_resume(user->stream);
-    } else if (chance(user, habits->limits)) {
-        size_t high = 1 + sim_below(user->sim, 5000);
-
-        sluice_stream_set_send_limits(user->stream, sim_below(user->sim, high), high,
-                                      high + sim_below(user->sim, 9000));
+    if (chance(user, habits[HABIT_ABORT])) {
+        user_abort(user);
+    } else if (chance(user, habits[HABIT_CLOSE])) {
+        user_close(user);
+    } else if (chance(user, habits[HABIT_FINISH])) {
+        if (may_still_send(user) && !user->has_been_aborted)
+            user_finish_sending(user);
+    } else if (chance(user, habits[HABIT_PAUSE])) {
+        user_pause(user, !user->is_paused);
+    } else if (chance(user, habits[HABIT_LIMITS])) {
+        change_limits(user);
     } else if (user->kept_count > 0 && chance(user, 4)) {
         drop_kept(user, (uint32_t)sim_below(user->sim, user->kept_count));
-    } else if (!habits->posts && (!user->is_owed || habits->ignores_full)) {
+    } else if (!habits[HABIT_POSTS] && (!user->is_owed || habits[HABIT_IGNORES_FULL])) {
         for (uint64_t times = 1 + sim_below(user->sim, 20); times > 0 && send_some(user); times--)
             continue;
     }
@@ -212,7 +294,8 @@ static void run_action(struct sluice_timer *timer)
 static struct user *told(struct sluice_stream *stream, void *argument)
 {
     struct user *user = argument;
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    struct sim *sim = user->sim;
+    uint64_t turn = user->engine->counters.turns;
 
     if (user->is_closed)
         violated(user, "is told something after on_close");
@@ -220,10 +303,14 @@ static struct user *told(struct sluice_stream *stream, void *argument)
         violated(user, "is told about a stream that is not its own");
     if (!user->engine->is_in_turn)
         violated(user, "is told something outside a turn");
-    if (here < user->stack_low)
-        user->stack_low = here;
-    if (here > user->stack_high)
-        user->stack_high = here;
+    if (sim_ring_is_dispatching(user->engine->ring))
+        violated(user, "is told something from within a completion");
+    if (sim->stack - (uintptr_t)__builtin_frame_address(0) > STACK_MAX)
+        violated(user, "is told something from deep in the stack");
+    if (user->turn != turn)
+        user->heard_in_turn = 0;
+    user->turn = turn;
+    story_other_threads(sim->story);
     return user;
 }
 
@@ -241,6 +328,7 @@ static void on_open(struct sluice_stream *stream, void *argument)
     if (user->has_opened)
         violated(user, "is told on_open twice");
     user->has_opened = true;
+    cover(COVER_OPENED);
     sim_trace(user->sim, "%s is open", user->name);
 }
 
@@ -267,15 +355,20 @@ static void on_data(struct sluice_stream *stream, const struct sluice_view *view
         violated(user, "is told data before on_open");
     if (user->has_ended)
         violated(user, "is told data after on_end");
+    cover(COVER_HEARD);
+    if (++user->heard_in_turn > VIEWS_MAX && !user->layers[0])
+        violated(user, "hears more in one turn than others have a chance to");
     check_message(user, view->len);
     if (user->peer)
         user->peer->messages_heard++;
     for (size_t i = 0; i < view->len; i++)
         if (view->data[i] != user_byte(user->heard_pattern, user->heard + i))
             violated(user, "hears a wrong byte");
-    if (user->kept_count < USER_KEPT && chance(user, user->habits.keep) &&
-        sluice_view_keep(stream, view, &user->kept[user->kept_count]) == 0)
+    if (user->kept_count < USER_KEPT && chance(user, user->habits[HABIT_KEEP]) &&
+        sluice_view_keep(stream, view, &user->kept[user->kept_count]) == 0) {
+        cover(COVER_KEPT);
         user->kept_at[user->kept_count++] = user->heard;
+    }
     user->heard += view->len;
     if (user->peer && user->heard > user->peer->accepted)
         violated(user, "hears more than was sent");
@@ -296,7 +389,14 @@ static void on_drain(struct sluice_stream *stream, void *argument)
     if (sluice_stream_queued(stream) > stream->low_mark)
         violated(user, "is told on_drain above the low mark");
     user->is_owed = false;
+    cover(COVER_DRAINED);
     sim_trace(user->sim, "%s is drained", user->name);
+    if (user->is_waiting) {
+        user->is_waiting = user->is_paused = false;
+        sluice_stream_resume(stream);
+        if (user->winds_up && !user->has_closed)
+            user_close(user);
+    }
     act(user);
 }
 
@@ -308,6 +408,7 @@ static void on_end(struct sluice_stream *stream, void *argument)
     if (user->has_ended)
         violated(user, "is told on_end twice");
     user->has_ended = true;
+    cover(COVER_ENDED);
     sim_trace(user->sim, "%s hears the end", user->name);
     /* What another thread posted may have come too late: the peer's on_close counts it. */
     if (user->is_on_pipes && (user->peer->has_aborted || user->peer->has_been_aborted || user->peer->why.error))
@@ -318,6 +419,32 @@ static void on_end(struct sluice_stream *stream, void *argument)
         act(user);
 }
 
+static void cover_cause(const struct sluice_close *why)
+{
+    static const struct {
+        int error;
+        enum coverage what;
+    } causes[] = {
+        {0, COVER_CLOSED_WELL},
+        {-ECONNRESET, COVER_CLOSED_RESET},
+        {-EPIPE, COVER_CLOSED_PIPE},
+        {-ETIMEDOUT, COVER_CLOSED_TIMED_OUT},
+        {-ECANCELED, COVER_CLOSED_CANCELLED},
+        {-EINTR, COVER_CLOSED_ABORTED},
+        {-ENOMEM, COVER_CLOSED_NO_MEMORY},
+    };
+
+    if (why->unsent)
+        cover(COVER_CLOSED_UNSENT);
+    for (size_t i = 0; i < sizeof causes / sizeof causes[0]; i++) {
+        if (causes[i].error == why->error) {
+            cover(causes[i].what);
+            return;
+        }
+    }
+    cover(COVER_CLOSED_OTHER);
+}
+
 static void on_close(struct sluice_stream *stream, const struct sluice_close *why, void *argument)
 {
     struct user *user = told(stream, argument);
@@ -326,6 +453,10 @@ static void on_close(struct sluice_stream *stream, const struct sluice_close *wh
               (unsigned long long)why->unsent);
     user->is_closed = true;
     user->why = *why;
+    cover_cause(why);
+    if (why->error == -ETIMEDOUT && user->has_closed && user->taken_ns &&
+        user->sim->now_ns - user->taken_ns + 100000 < user->engine->options.linger_ns)
+        violated(user, "gives up on a peer that reads");
     if (!why->error && why->unsent)
         violated(user, "ends gracefully with unsent bytes");
     sluice_timer_stop(user->engine, &user->action);
@@ -358,6 +489,7 @@ static void as_another_thread(struct user *user, void (*call)(struct user *user)
 
 static void abort_from_afar(struct user *user)
 {
+    cover(COVER_ABORTED_FROM_AFAR);
     sim_trace(user->sim, "%s is aborted by another thread", user->name);
     user->has_been_aborted = true;
     sluice_stream_abort(user->stream, -EINTR);
@@ -365,81 +497,161 @@ static void abort_from_afar(struct user *user)
         violated(user, "is writable after an abort");
 }
 
-static void post_from_afar(struct user *user)
+static void post(struct user *user, size_t len)
 {
     uint8_t data[CHUNK_MAX];
-    size_t max = user->to_send < CHUNK_MAX ? (size_t)user->to_send : CHUNK_MAX;
-    size_t len;
     int answer;
 
-    if (max == 0 || user->messages_sent - user->messages_heard == USER_MESSAGES)
-        return;
-    len = random_size(&user->sim->random, max);
     write_pattern(user, data, len);
     answer = sluice_stream_post_send(user->stream, data, len);
     sim_trace(user->sim, "%s posts %zu: %d", user->name, len, answer);
-    if (answer == 0) {
-        user->accepted += len;
-        user->to_send -= len;
-        note_message(user, len);
-    }
+    cover(answer ? COVER_POST_REFUSED : COVER_POSTED);
+    if (answer)
+        return;
+    user->accepted += len;
+    user->to_send -= len < user->to_send ? len : user->to_send;
+    note_message(user, len);
+}
+
+static void post_from_afar(struct user *user)
+{
+    size_t max = user->to_send < CHUNK_MAX ? (size_t)user->to_send : CHUNK_MAX;
+
+    if (max > 0 && user->messages_sent - user->messages_heard < USER_MESSAGES)
+        post(user, random_size(&user->sim->random, max));
+}
+
+static void post_one_byte(struct user *user)
+{
+    post(user, 1);
+}
+
+/* Statuses only move forward. */
+static void look_from_afar(struct user *user)
+{
+    enum sluice_write_status status = sluice_stream_write_status(user->stream);
+
+    cover(COVER_LOOKED_FROM_AFAR);
+    if (status < user->seen_status)
+        violated(user, "has a write status that went back");
+    user->seen_status = status;
+    if ((user->has_been_aborted || user->is_closed) && status != SLUICE_WRITE_CLOSED)
+        violated(user, "is writable after its end");
 }
 
 void user_other_thread(struct user *user)
 {
     if (!user->stream || !user->is_held)
         return;
-    if (chance(user, user->habits.abort_from_afar))
+    if (chance(user, user->habits[HABIT_ABORT_FROM_AFAR]))
         as_another_thread(user, abort_from_afar);
-    else if (chance(user, user->habits.posts))
+    else if (chance(user, user->habits[HABIT_POSTS]))
         as_another_thread(user, post_from_afar);
+    else if (chance(user, user->habits[HABIT_LOOKS]))
+        as_another_thread(user, look_from_afar);
+}
+
+void user_abort_from_afar(struct user *user)
+{
+    as_another_thread(user, abort_from_afar);
+}
+
+void user_post(struct user *user)
+{
+    as_another_thread(user, post_one_byte);
 }
 
 /* -- Beginning and end --------------------------------------------------------------------------------------- */
 
+static const char *const habit_names[HABIT_COUNT] = {
+    [HABIT_PAUSE] = "pause",
+    [HABIT_FINISH] = "finish",
+    [HABIT_CLOSE] = "close",
+    [HABIT_ABORT] = "abort",
+    [HABIT_ABORT_FROM_AFAR] = "abort-from-afar",
+    [HABIT_KEEP] = "keep",
+    [HABIT_LIMITS] = "limits",
+    [HABIT_POSTS] = "posts",
+    [HABIT_LOOKS] = "looks",
+    [HABIT_IGNORES_FULL] = "ignores-full",
+    [HABIT_WAITS_FOR_DRAIN] = "waits-for-drain",
+};
+
+const char *user_habit_name(enum habit habit)
+{
+    return habit_names[habit];
+}
+
+static void choose_habits(struct user *user)
+{
+    /* One in so many users has it, and acts on it at most and at least one time in so many. */
+    static const uint32_t ranges[HABIT_COUNT][3] = {
+        [HABIT_PAUSE] = {2, 5, 55},
+        [HABIT_FINISH] = {2, 20, 220},
+        [HABIT_CLOSE] = {2, 20, 220},
+        [HABIT_ABORT] = {4, 20, 220},
+        [HABIT_ABORT_FROM_AFAR] = {6, 20, 420},
+        [HABIT_KEEP] = {2, 1, 11},
+        [HABIT_LIMITS] = {3, 10, 40},
+        [HABIT_POSTS] = {6, 1, 21},
+        [HABIT_LOOKS] = {6, 2, 20},
+        [HABIT_IGNORES_FULL] = {4, 1, 2},
+        [HABIT_WAITS_FOR_DRAIN] = {8, 1, 2},
+    };
+    struct sim *sim = user->sim;
+
+    for (int i = 0; i < HABIT_COUNT; i++) {
+        bool has_it = sim_below(sim, ranges[i][0]) == 0;
+        uint32_t odds = ranges[i][1] + (uint32_t)sim_below(sim, ranges[i][2] - ranges[i][1]);
+
+        if (has_it && !(sim->limits.without >> (FAULT_COUNT + i) & 1))
+            user->habits[i] = odds;
+    }
+}
+
 void user_init(struct user *user, struct sim *sim, const char *name, struct sluice_engine *engine)
 {
-    *user =
-        (struct user){.sim = sim, .name = name, .engine = engine, .action.fire = run_action, .stack_low = UINTPTR_MAX};
+    *user = (struct user){.sim = sim, .name = name, .engine = engine, .action.fire = run_action};
     user->pattern = sim_below(sim, 1000000);
     user->to_send = sim_below(sim, 3) ? random_size(&sim->random, 100000) : 0;
-    user->habits = (struct habits){
-        .pause = sim_below(sim, 2) ? 5 + (uint32_t)sim_below(sim, 50) : 0,
-        .finish = sim_below(sim, 2) ? 20 + (uint32_t)sim_below(sim, 200) : 0,
-        .close = sim_below(sim, 2) ? 20 + (uint32_t)sim_below(sim, 200) : 0,
-        .abort = sim_below(sim, 4) ? 0 : 20 + (uint32_t)sim_below(sim, 200),
-        .abort_from_afar = sim_below(sim, 6) ? 0 : 100 + (uint32_t)sim_below(sim, 1000),
-        .keep = sim_below(sim, 2) ? 1 + (uint32_t)sim_below(sim, 10) : 0,
-        .limits = sim_below(sim, 3) ? 0 : 10 + (uint32_t)sim_below(sim, 30),
-        .posts = sim_below(sim, 6) ? 0 : 1 + (uint32_t)sim_below(sim, 20),
-        .ignores_full = sim_below(sim, 4) == 0,
-    };
+    if (sim->limits.bytes && user->to_send > sim->limits.bytes)
+        user->to_send = sim->limits.bytes;
+    choose_habits(user);
 }
 
 void user_start(struct user *user, struct sluice_stream *stream)
 {
     user->stream = stream;
     user->has_started = true;
-    user->is_poster = user->habits.posts > 0;
-    if (user->habits.abort_from_afar || user->habits.posts) {
+    user->is_poster = user->habits[HABIT_POSTS] > 0;
+    if (user->sim->is_scripted || user->habits[HABIT_ABORT_FROM_AFAR] || user->habits[HABIT_POSTS] ||
+        user->habits[HABIT_LOOKS]) {
         sluice_stream_hold(stream);
         user->is_held = true;
     }
-    act_soon(user);
+    if (!user->sim->is_scripted)
+        act_soon(user);
 }
 
 void user_wind_up(struct user *user)
 {
-    user->habits = (struct habits){0};
+    memset(user->habits, 0, sizeof user->habits);
     user->to_send = 0;
+    user->winds_up = true;
+    if (user->is_waiting)
+        return;
     if (user->is_closed || !user->stream)
         return;
     if (user->is_paused) {
         user->is_paused = false;
         sluice_stream_resume(user->stream);
     }
+    /* What has broken ends by itself. */
+    if (sluice_stream_write_status(user->stream) == SLUICE_WRITE_CLOSED && !user->has_finished &&
+        sluice_stream_state(user->stream) == SLUICE_OPEN)
+        return;
     if (!user->has_closed && !user->has_aborted)
-        do_close(user);
+        user_close(user);
 }
 
 void user_finish(struct user *user)
@@ -448,6 +660,4 @@ void user_finish(struct user *user)
         sluice_stream_release(user->stream);
     if (user->buffers_out > 0)
         violated(user, "has shared buffers that were not released");
-    if (user->stack_high > user->stack_low && user->stack_high - user->stack_low > 16 * 1024)
-        violated(user, "is told from very different depths of the stack");
 }

@@ -1,0 +1,10 @@
+/* A long story in which everything happens, run again and again: each time one single thing goes wrong. */
+#ifndef SIM_TORTURE_H
+#define SIM_TORTURE_H
+
+#include <stdbool.h>
+
+/* Each allocation fails in turn, and each operation of the kernel in every way that it can. Returns 0. */
+int torture_all(bool is_traced);
+
+#endif

@@ -238,34 +238,23 @@ static bool has_plain_peer(const struct connection *connection)
     return connection->kind == CONNECTION_PLAIN_CONNECTS || connection->kind == CONNECTION_PLAIN_LISTENS;
 }
 
-void connection_choose(struct connection *connection, struct story *story, uint32_t index)
+void connection_prepare(struct connection *connection, struct story *story, enum connection_kind kind,
+                        const char *layers, struct sluice_engine *const engines[2])
 {
-    struct sim *sim = story->sim;
-    char layers[LAYERS_MAX + 1];
+    uint32_t number = (uint32_t)(connection - story->connections);
     struct user *users = connection->users;
 
     connection->story = story;
-    connection->kind = (enum connection_kind)sim_below(sim, CONNECTION_KINDS);
-    connection->length = (enum sluice_frame_length)sim_below(sim, 5);
-    choose_layers(sim, layers);
-    if (has_plain_peer(connection))
-        layers[0] = 0;
+    connection->kind = kind;
     for (int i = 0; i < 2; i++) {
-        struct sluice_engine *engine = story->engines[sim_below(sim, story->engine_count)];
-
-        /* The second engine's thread is another one: only pairs cross it, and are made on the first. */
-        if (connection->kind != CONNECTION_PAIR || i == 0)
-            engine = story->engines[0];
-        snprintf(connection->names[i], sizeof connection->names[i], "%c%u", "ab"[i], index % 100);
-        user_init(&users[i], sim, connection->names[i], engine);
-        memcpy(users[i].layers, layers, sizeof layers);
+        snprintf(connection->names[i], sizeof connection->names[i], "%c%u", "ab"[i], number % 100);
+        user_init(&users[i], story->sim, connection->names[i], engines[i]);
+        snprintf(users[i].layers, sizeof users[i].layers, "%s", has_plain_peer(connection) ? "" : layers);
     }
-    /* Two who both wait before they read wait for ever, and it is their own doing. */
-    users[1].habits[HABIT_WAITS_FOR_DRAIN] = 0;
     if (has_plain_peer(connection)) {
-        struct user *user = &users[connection->kind == CONNECTION_PLAIN_LISTENS ? 0 : 1];
+        struct user *user = &users[kind == CONNECTION_PLAIN_LISTENS ? 0 : 1];
 
-        plain_init(&connection->plain, sim, user);
+        plain_init(&connection->plain, story->sim, user);
         user->heard_pattern = connection->plain.pattern;
         return;
     }
@@ -273,6 +262,25 @@ void connection_choose(struct connection *connection, struct story *story, uint3
         users[i].peer = &users[!i];
         users[i].heard_pattern = users[!i].pattern;
     }
+}
+
+void connection_choose(struct connection *connection, struct story *story, uint32_t index)
+{
+    struct sim *sim = story->sim;
+    enum connection_kind kind = (enum connection_kind)sim_below(sim, CONNECTION_KINDS);
+    struct sluice_engine *engines[2] = {story->engines[0], story->engines[sim_below(sim, story->engine_count)]};
+    char layers[LAYERS_MAX + 1];
+
+    /* The second engine's thread is another one: only pairs cross it, and are made on the first. */
+    if (kind != CONNECTION_PAIR)
+        engines[1] = engines[0];
+    choose_layers(sim, layers);
+    connection_prepare(connection, story, kind, layers, engines);
+    connection->length = (enum sluice_frame_length)sim_below(sim, 5);
+    snprintf(connection->names[0], sizeof connection->names[0], "a%u", index % 100);
+    snprintf(connection->names[1], sizeof connection->names[1], "b%u", index % 100);
+    /* Two who both wait before they read wait for ever, and it is their own doing. */
+    connection->users[1].habits[HABIT_WAITS_FOR_DRAIN] = 0;
 }
 
 void connection_make(struct connection *connection)

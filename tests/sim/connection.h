@@ -67,6 +67,9 @@ void story_become(struct story *story, const struct sluice_engine *engine);
 
 /* Everything a connection needs, as the seed wants it. */
 void connection_choose(struct connection *connection, struct story *story, uint32_t index);
+/* Ready to be made as `kind`, with nothing left to chance; both users on these engines. */
+void connection_prepare(struct connection *connection, struct story *story, enum connection_kind kind,
+                        const char *layers, struct sluice_engine *const engines[2]);
 /* Joins its users, who begin to act. */
 void connection_make(struct connection *connection);
 /* When everything is over: was anything lost, or did anybody fail without a reason? */

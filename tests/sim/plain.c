@@ -4,6 +4,7 @@
 #include "tests/sim/network.h"
 
 enum {
+    PLAIN_WRITE = 50, /* bytes */
     STEP_NS = 1500000,
     STALL_NS = 30000000,
     TALKS_ON_MAX = 2000, /* bytes that it still sends while we close */
@@ -19,6 +20,8 @@ void plain_init(struct plain *plain, struct sim *sim, struct user *user)
     plain->writes_slowly = sim_below(sim, 6) == 0;
     plain->stalls = sim_below(sim, 6) == 0;
     plain->talks_on = sim_below(sim, 3) == 0;
+    if (sim->is_scripted)
+        *plain = (struct plain){.sim = sim, .user = user, .fd = -1, .listener = -1, .pattern = plain->pattern};
     if (sim->limits.bytes && plain->to_send > sim->limits.bytes)
         plain->to_send = sim->limits.bytes;
 }
@@ -104,6 +107,30 @@ static void finish(struct plain *plain)
     network_shutdown_write(plain->sim->network, plain->fd);
 }
 
+void plain_do(struct plain *plain, enum plain_act what)
+{
+    if (plain->fd < 0)
+        return;
+    switch (what) {
+    case PLAIN_WRITES:
+        plain->to_send += PLAIN_WRITE;
+        write_some(plain);
+        break;
+    case PLAIN_READS:
+        plain->reads_on = true;
+        break;
+    case PLAIN_FINISHES:
+        if (!plain->has_finished)
+            finish(plain);
+        break;
+    case PLAIN_CLOSES:
+    case PLAIN_RESETS:
+        plain->was_rude = true;
+        leave(plain, what == PLAIN_RESETS);
+        break;
+    }
+}
+
 static void act(struct plain *plain)
 {
     struct sim *sim = plain->sim;
@@ -145,7 +172,10 @@ void plain_step(struct plain *plain)
     if (plain->fd < 0 || plain->is_lost)
         return;
     if (!sim->is_quiet) {
-        act(plain);
+        if (!sim->is_scripted)
+            act(plain);
+        else if (plain->reads_on)
+            read_some(plain);
         return;
     }
     if (plain->to_send > 0 && plain->talks_on && !plain->has_finished &&

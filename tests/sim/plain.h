@@ -24,12 +24,23 @@ struct plain {
     bool stalls;   /* stops doing anything for a while */
     bool talks_on; /* sends what it has to, whoever closes meanwhile */
     bool is_lost;
+    bool reads_on; /* in a script: whatever arrives */
     bool has_finished;
     bool has_heard_end;
     bool was_rude;
 };
 
 void plain_init(struct plain *plain, struct sim *sim, struct user *user);
+enum plain_act {
+    PLAIN_WRITES,
+    PLAIN_READS, /* from now on */
+    PLAIN_FINISHES,
+    PLAIN_CLOSES,
+    PLAIN_RESETS,
+};
+
+/* In a script: what it is told to do. */
+void plain_do(struct plain *plain, enum plain_act what);
 /* Does what it does now, if it is time. */
 void plain_step(struct plain *plain);
 /* From now on it reads to the end, and closes. */

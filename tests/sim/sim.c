@@ -45,6 +45,10 @@ bool sim_chance(struct sim *sim, enum fault fault)
 {
     uint32_t odds = sim->odds[fault];
 
+    if (sim->once >> fault & 1) {
+        sim->once &= ~(1U << fault);
+        return true;
+    }
     /* What breaks connections stops at the end, so that the rest must come to a good one; the rest goes on. */
     if (!odds || (sim->is_quiet && breaks[fault] && fault != FAULT_CONNECT_ERROR))
         return false;

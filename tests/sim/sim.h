@@ -71,6 +71,7 @@ struct sim {
     uint64_t now_ns;
     uint64_t operations; /* requests and calls that the kernel side answered */
     uint32_t odds[FAULT_COUNT];
+    uint32_t once; /* bits: faults that happen the next time they can */
     bool is_traced;
     bool is_quiet;    /* no more faults: everything should come to its end */
     bool is_scripted; /* nothing is left to chance */

@@ -18,6 +18,7 @@ enum {
     STEPS_MAX = 3000000,
     STARVED_NS = 60, /* seconds of simulated time in which everything must have ended */
     WATCH_NS = 1000000,
+    SOON_NS = 50000000,
 };
 
 /* -- Making -------------------------------------------------------------------------------------------------- */
@@ -231,8 +232,7 @@ static bool take_turns(struct story *story)
     return had_turn;
 }
 
-/* When all engines sleep: on to whatever comes first. Then each looks at its ring. */
-static void sleep_together(struct story *story)
+static uint64_t next_moment(const struct story *story)
 {
     uint64_t next_ns = sim_next_event(story->sim);
 
@@ -242,6 +242,14 @@ static void sleep_together(struct story *story)
         if (wait_ns != UINT64_MAX && story->sim->now_ns + wait_ns < next_ns)
             next_ns = story->sim->now_ns + wait_ns;
     }
+    return next_ns;
+}
+
+/* When all engines sleep: on to whatever comes first. Then each looks at its ring. */
+static void sleep_together(struct story *story)
+{
+    uint64_t next_ns = next_moment(story);
+
     if (next_ns == UINT64_MAX)
         blame(story);
     sim_advance(story->sim, next_ns);
@@ -311,35 +319,42 @@ static void run(struct story *story)
 
 /* -- Beginning and end --------------------------------------------------------------------------------------- */
 
-/* Returns false if there is not enough of something to begin at all. */
-static bool begin(struct story *story)
+bool story_begin(struct story *story, struct sim *sim, uint32_t engines)
 {
-    struct sim *sim = story->sim;
-    uint32_t connections;
-
-    choose_options(story);
-    story->engine_count = 1 + (uint32_t)sim_below(sim, ENGINES);
-    story->is_cut_short = sim_below(sim, 6) == 0;
-    story->has_threads = sim_below(sim, 4) > 0;
-    if (sim->limits.engines && story->engine_count > sim->limits.engines)
-        story->engine_count = sim->limits.engines;
-    if (story->engine_count > 1)
-        cover(COVER_STORY_TWO_ENGINES);
-    for (uint32_t i = 0; i < story->engine_count; i++) {
-        uint64_t curtain_ns = sim_below(sim, 100000000);
-
-        if (sim->limits.curtain_ns && curtain_ns > sim->limits.curtain_ns)
-            curtain_ns = sim->limits.curtain_ns;
+    story->sim = sim;
+    sim->story = story;
+    sim->stack = (uintptr_t)__builtin_frame_address(0);
+    memory_watch(sim);
+    story->engine_count = engines;
+    for (uint32_t i = 0; i < engines; i++) {
         story_become(story, NULL);
         story->engines[i] = make_engine(story);
         if (!story->engines[i])
             return false;
-        story->curtains[i] = (struct curtain){.timer.fire = draw_curtain, .story = story, .index = i};
-        sluice_timer_start(story->engines[i], &story->curtains[i].timer, curtain_ns);
     }
     story_become(story, story->engines[0]);
-    connections = 1 + (uint32_t)sim_below(sim, CONNECTIONS);
-    for (uint32_t i = 0; i < connections; i++) {
+    return true;
+}
+
+static void hang_curtain(struct story *story, uint32_t index)
+{
+    struct sim *sim = story->sim;
+    uint64_t delay_ns = sim_below(sim, 100000000);
+
+    if (sim->limits.curtain_ns && delay_ns > sim->limits.curtain_ns)
+        delay_ns = sim->limits.curtain_ns;
+    story->curtains[index] = (struct curtain){.timer.fire = draw_curtain, .story = story, .index = index};
+    story_become(story, story->engines[index]);
+    sluice_timer_start(story->engines[index], &story->curtains[index].timer, delay_ns);
+}
+
+static void make_connections(struct story *story)
+{
+    struct sim *sim = story->sim;
+    uint32_t count = 1 + (uint32_t)sim_below(sim, CONNECTIONS);
+
+    story_become(story, story->engines[0]);
+    for (uint32_t i = 0; i < count; i++) {
         struct connection *connection = &story->connections[story->connection_count];
 
         connection_choose(connection, story, i);
@@ -350,7 +365,6 @@ static bool begin(struct story *story)
         story->connection_count++;
         connection_make(connection);
     }
-    return true;
 }
 
 static void end_engines(struct story *story)
@@ -379,46 +393,94 @@ static void close_plain(struct sim *sim, const struct plain *plain)
         network_close(sim->network, plain->listener, false);
 }
 
-static void end(struct story *story)
+static void end_connection(const struct story *story, struct connection *connection)
+{
+    struct sim *sim = story->sim;
+
+    for (int i = 0; i < 2; i++) {
+        struct user *user = &connection->users[i];
+
+        if (user->stream && !user->is_closed)
+            sim_violated(sim, "%s was not told on_close", user->name);
+        user_finish(user);
+    }
+    if (!story->is_broken)
+        connection_check(connection);
+    close_plain(sim, &connection->plain);
+}
+
+void story_end(struct story *story)
 {
     struct sim *sim = story->sim;
 
     end_engines(story);
-    for (uint32_t i = 0; i < story->connection_count; i++) {
-        struct connection *connection = &story->connections[i];
-
-        for (int j = 0; j < 2; j++) {
-            struct user *user = &connection->users[j];
-
-            if (user->stream && !user->is_closed)
-                sim_violated(sim, "%s was not told on_close", user->name);
-            user_finish(user);
-        }
-        if (!story->is_broken)
-            connection_check(connection);
-        close_plain(sim, &connection->plain);
-    }
+    for (uint32_t i = 0; i < story->connection_count; i++)
+        end_connection(story, &story->connections[i]);
     if (sim->network->open > 0)
         sim_violated(sim, "%u descriptors were left open", sim->network->open);
+    if (memory_live() != 0)
+        sim_violated(sim, "%lld blocks of memory were not freed", (long long)memory_live());
+    memory_watch(NULL);
+    sim->story = NULL;
 }
+
+/* -- Step by step -------------------------------------------------------------------------------------------- */
+
+void story_turn(struct story *story)
+{
+    for (uint32_t i = 0; i < story->engine_count && !story->is_broken; i++)
+        take_turn(story, story->engines[i]);
+}
+
+void story_settle(struct story *story)
+{
+    /* What moves without end is found by check_engine(). */
+    while (!story->is_broken && take_turns(story))
+        continue;
+}
+
+void story_pass_time(struct story *story)
+{
+    uint64_t next_ns = next_moment(story);
+
+    if (!story->is_broken && next_ns < story->sim->now_ns + SOON_NS)
+        sleep_together(story);
+}
+
+void story_wind_up(struct story *story)
+{
+    for (uint32_t i = 0; i < story->engine_count; i++) {
+        story_become(story, story->engines[i]);
+        wind_up(story, story->engines[i]);
+        story->is_over[i] = true;
+    }
+    run_in_turns(story);
+}
+
+/* -- By a seed ----------------------------------------------------------------------------------------------- */
 
 void story_run(struct sim *sim)
 {
     struct story *story = memory_get(sizeof *story);
+    uint32_t engines;
 
     story->sim = sim;
-    sim->story = story;
-    sim->stack = (uintptr_t)__builtin_frame_address(0);
-    memory_watch(sim);
-    if (begin(story)) {
-        for (uint32_t i = 0; i < story->engine_count; i++)
+    choose_options(story);
+    engines = 1 + (uint32_t)sim_below(sim, ENGINES);
+    story->is_cut_short = sim_below(sim, 6) == 0;
+    story->has_threads = sim_below(sim, 4) > 0;
+    if (sim->limits.engines && engines > sim->limits.engines)
+        engines = sim->limits.engines;
+    if (engines > 1)
+        cover(COVER_STORY_TWO_ENGINES);
+    if (story_begin(story, sim, engines)) {
+        for (uint32_t i = 0; i < engines; i++) {
+            hang_curtain(story, i);
             story->is_over[i] = story->is_cut_short;
+        }
+        make_connections(story);
         run(story);
     }
-    end(story);
-    if (memory_live() != 0)
-        sim_violated(sim, "%lld blocks of memory were not freed", (long long)memory_live());
-    memory_watch(NULL);
+    story_end(story);
     memory_put(story);
-    sim->story = NULL;
 }

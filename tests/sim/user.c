@@ -616,7 +616,9 @@ void user_init(struct user *user, struct sim *sim, const char *name, struct slui
     user->to_send = sim_below(sim, 3) ? random_size(&sim->random, 100000) : 0;
     if (sim->limits.bytes && user->to_send > sim->limits.bytes)
         user->to_send = sim->limits.bytes;
-    choose_habits(user);
+    user->to_send = sim->is_scripted ? 0 : user->to_send;
+    if (!sim->is_scripted)
+        choose_habits(user);
 }
 
 void user_start(struct user *user, struct sluice_stream *stream)

@@ -24,7 +24,8 @@ struct command {
     uint64_t count;
     double hours;
     struct limits limits;
-    const char *script; /* one of them, in one order */
+    const char *script; /* one of them, or one of its orders */
+    struct torture torture;
     bool is_traced;
     bool wants_shrink; /* only that */
     bool wants_coverage;
@@ -56,11 +57,21 @@ static void tell_seed(int number)
 {
     /* The run is over; what this may disturb does not matter any more. NOLINTNEXTLINE(bugprone-signal-handler) */
     fprintf(stderr, "seed %" PRIu64 ": ended by signal %d\nreplay with: sluice-sim %s --trace\n", running_seed, number,
-            replay);
+            sim_running);
     if (may_shrink)
         sim_failed();
     signal(number, SIG_DFL);
     raise(number);
+}
+
+/* Unless a sanitizer has something to tell itself. */
+static void tell_seed_at(int number)
+{
+    struct sigaction before;
+
+    sigaction(number, NULL, &before);
+    if (before.sa_handler == SIG_DFL)
+        signal(number, tell_seed);
 }
 
 static int shrink_and_tell(struct command *command)
@@ -135,6 +146,7 @@ static int usage(void)
 {
     fprintf(stderr, "usage: sluice-sim [--seed N] [--count N | --hours H] [--trace] [--coverage] [--shrink]\n"
                     "       sluice-sim --exhaustive [--script NAME] | --script NAME:STACK:PACE:ORDER [--trace]\n"
+                    "         [--allocation N [--lasting] | --operation N --variant N]\n"
                     "       sluice-sim --torture\n"
                     "  --seed N      the first seed (default 1)\n"
                     "  --count N     how many seeds, one after the other (default 1)\n"
@@ -143,7 +155,7 @@ static int usage(void)
                     "  --coverage    tell how often each thing was met that a story can meet\n"
                     "  --shrink      look for a shorter story in which the seed fails\n"
                     "  --exhaustive  short stories, each in every order\n"
-                    "  --torture     a long story, in which each single thing goes wrong in turn\n"
+                    "  --torture     …and each of them with each single thing going wrong in turn\n"
                     "and for a shorter story: --engines N, --keep BITS (of connections), --layers N, --bytes N,\n"
                     "  --curtain NANOSECONDS, --without NAME,NAME (faults and habits)\n");
     return 2;
@@ -157,7 +169,7 @@ static bool take_switch(struct command *command, const char *option)
     } switches[] = {
         {"--trace", &command->is_traced},         {"--shrink", &command->wants_shrink},
         {"--coverage", &command->wants_coverage}, {"--exhaustive", &command->wants_exhaustive},
-        {"--torture", &command->wants_torture},
+        {"--torture", &command->wants_torture},   {"--lasting", &command->torture.is_lasting},
     };
 
     for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
@@ -179,6 +191,12 @@ static bool take_value(struct command *command, const char *option, const char *
         command->hours = strtod(value, NULL);
     else if (strcmp(option, "--script") == 0)
         command->script = value;
+    else if (strcmp(option, "--allocation") == 0)
+        command->torture.allocation = strtoull(value, NULL, 0);
+    else if (strcmp(option, "--operation") == 0)
+        command->torture.operation = strtoull(value, NULL, 0);
+    else if (strcmp(option, "--variant") == 0)
+        command->torture.variant = (uint32_t)strtoul(value, NULL, 0);
     else
         return limits_read(&command->limits, option, value);
     return true;
@@ -198,10 +216,11 @@ int main(int argc, char **argv)
     }
     if (command.wants_shrink)
         return shrink_and_tell(&command);
-    signal(SIGABRT, tell_seed);
+    tell_seed_at(SIGABRT);
+    tell_seed_at(SIGSEGV);
     if (command.wants_torture)
         return torture_all(command.is_traced);
     if (command.wants_exhaustive || command.script)
-        return script_run_all(command.script, command.is_traced);
+        return script_run_all(command.script, &command.torture, command.is_traced);
     return run_seeds(&command);
 }

@@ -14,7 +14,6 @@
 #include "tests/sim/story.h"
 
 enum {
-    EVENTS_MAX = 8,
     SENT_BYTES = 40,
     SHARED_BYTES = 300, /* enough to be shared, more than fits into the socket */
     SETTLING_STEPS = 8,
@@ -46,6 +45,10 @@ static const struct script {
     {"two-closes", "SccxwT"},        /* closes and aborts of the same end, twice */
     {"late-and-close", "SlwcsT"},    /* results that come late */
     {"close-reset-pause", "SpcRrT"}, /* everything at the end */
+    {"afar-at-once", "SwcT1s"},      /* an abort from elsewhere right at the next point at which there can be one */
+    {"afar-in-a-turn", "SwcT2s"},    /* …at the second */
+    {"afar-later-in-it", "SwcT3s"},  /* …at the third */
+    {"afar-late-in-it", "SwfT5d"},   /* …at the fifth */
     {"long-goodbye", "SwTTfced"},    /* eight events */
 };
 
@@ -54,16 +57,20 @@ static const struct stack {
     enum connection_kind kind;
     const char *layers;
     uint32_t engines;
+    bool has_zero_copy;
+    bool has_others; /* one more connection of each kind, to which the same happens */
 } stacks[] = {
-    {"plain", CONNECTION_PLAIN_LISTENS, "", 1},
-    {"socket", CONNECTION_SOCKETS, "", 1},
-    {"frame", CONNECTION_SOCKETS, "f", 1},
-    {"shuffle", CONNECTION_SOCKETS, "s", 1},
-    {"frame-on-shuffle", CONNECTION_SOCKETS, "sf", 1},
-    {"pair", CONNECTION_PAIR, "", 1},
-    {"pair-across", CONNECTION_PAIR, "", 2},
-    {"frame-on-pair", CONNECTION_PAIR, "f", 2},
-    {"pipes", CONNECTION_PIPES, "", 1},
+    {"plain", CONNECTION_PLAIN_LISTENS, "", 1, false, false},
+    {"zero-copy", CONNECTION_PLAIN_LISTENS, "", 1, true, false},
+    {"socket", CONNECTION_SOCKETS, "", 1, false, false},
+    {"frame", CONNECTION_SOCKETS, "f", 1, false, false},
+    {"shuffle", CONNECTION_SOCKETS, "s", 1, false, false},
+    {"frame-on-shuffle", CONNECTION_SOCKETS, "sf", 1, false, false},
+    {"pair", CONNECTION_PAIR, "", 1, false, false},
+    {"pair-across", CONNECTION_PAIR, "", 2, false, false},
+    {"frame-on-pair", CONNECTION_PAIR, "f", 2, false, false},
+    {"pipes", CONNECTION_PIPES, "", 1, false, false},
+    {"everything", CONNECTION_PLAIN_LISTENS, "", 2, true, true},
 };
 
 /* What happens between two events. */
@@ -80,14 +87,6 @@ static const struct pace {
 };
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
-
-struct run {
-    const struct script *script;
-    const struct stack *stack;
-    const struct pace *pace;
-    char order[EVENTS_MAX + 1];
-    bool is_traced;
-};
 
 /* -- Events -------------------------------------------------------------------------------------------------- */
 
@@ -166,18 +165,13 @@ static bool take_fault(struct sim *sim, char event)
     return at != NULL;
 }
 
-static void happen(struct story *story, char event)
+static void happen_to(struct connection *connection, char event)
 {
-    struct connection *connection = &story->connections[0];
+    struct story *story = connection->story;
     struct user *a = &connection->users[0];
     struct user *b = &connection->users[1];
 
-    sim_trace(story->sim, "event %c", event);
-    if (take_fault(story->sim, event))
-        return;
-    if (event == 'T') {
-        story_turn(story);
-    } else if (strchr("Xo", event)) {
+    if (strchr("Xo", event)) {
         if (is_alive(a) && event == 'X')
             user_abort_from_afar(a);
         else if (is_alive(a))
@@ -201,6 +195,23 @@ static void happen(struct story *story, char event)
     }
 }
 
+static void happen(struct story *story, char event)
+{
+    sim_trace(story->sim, "event %c", event);
+    if (take_fault(story->sim, event))
+        return;
+    if (event == 'T') {
+        story_turn(story);
+        return;
+    }
+    if (event >= '1' && event <= '9') {
+        story->points_until_abort = (uint32_t)(event - '0');
+        return;
+    }
+    for (uint32_t i = 0; i < story->connection_count; i++)
+        happen_to(&story->connections[i], event);
+}
+
 /* -- A run --------------------------------------------------------------------------------------------------- */
 
 static void choose_options(struct sluice_engine_options *options)
@@ -217,25 +228,52 @@ static void choose_options(struct sluice_engine_options *options)
     options->send_limit = 1000;
 }
 
-/* b does not read before it is told to, so that bytes pile up. */
-static void begin(struct story *story, const struct run *run)
+static void join(struct story *story, enum connection_kind kind, const char *layers, uint32_t engine)
 {
-    struct sluice_engine *engines[2] = {story->engines[0], story->engines[run->stack->engines - 1]};
-    struct connection *connection = &story->connections[0];
-    struct user *b = &connection->users[1];
+    struct sluice_engine *engines[2] = {story->engines[0], story->engines[engine]};
+    struct connection *connection = &story->connections[story->connection_count++];
 
-    connection_prepare(connection, story, run->stack->kind, run->stack->layers, engines);
-    story->connection_count = 1;
+    story_become(story, story->engines[0]);
+    connection_prepare(connection, story, kind, layers, engines);
     connection_make(connection);
-    for (int i = 0; run->pace->begins_open && i < BEGIN_STEPS; i++) {
+}
+
+static bool stands(const struct connection *connection)
+{
+    const struct user *users = connection->users;
+
+    return connection->has_failed || users[0].is_closed ||
+           ((users[0].has_opened || users[0].is_open_at_once) && (users[1].has_started || connection->plain.fd >= 0));
+}
+
+static bool all_stand(const struct story *story)
+{
+    for (uint32_t i = 0; i < story->connection_count; i++)
+        if (!stands(&story->connections[i]))
+            return false;
+    return true;
+}
+
+/* b does not read before it is told to, so that bytes pile up. */
+static void begin(struct story *story, const struct script_run *run)
+{
+    join(story, run->stack->kind, run->stack->layers, run->stack->engines - 1);
+    if (run->stack->has_others) {
+        join(story, CONNECTION_SOCKETS, "sf", 0);
+        join(story, CONNECTION_PAIR, "f", 1);
+        join(story, CONNECTION_PIPES, "s", 0);
+    }
+    for (int i = 0; run->pace->begins_open && i < BEGIN_STEPS && !all_stand(story); i++) {
         story_settle(story);
-        if (connection->users[0].has_opened && (b->has_started || connection->plain.fd >= 0))
-            break;
         story_pass_time(story);
     }
-    if (b->has_started && is_alive(b)) {
-        story_become(story, b->engine);
-        user_pause(b, true);
+    for (uint32_t i = 0; i < story->connection_count; i++) {
+        struct user *b = &story->connections[i].users[1];
+
+        if (may_act(b)) {
+            story_become(story, b->engine);
+            user_pause(b, true);
+        }
     }
 }
 
@@ -249,17 +287,20 @@ static void go_on(struct story *story, const struct pace *pace)
     }
 }
 
+static void resume(struct story *story, struct user *user)
+{
+    if (!may_act(user) || !user->is_paused)
+        return;
+    story_become(story, user->engine);
+    user_pause(user, false);
+}
+
+/* Everybody reads, so that what was accepted arrives if nobody ended it. */
 static void wind_up(struct story *story)
 {
-    struct user *users = story->connections[0].users;
-
-    for (int i = 0; i < 2; i++) {
-        if (is_alive(&users[i]) && users[i].is_paused && !users[i].has_closed && !users[i].has_aborted) {
-            story_become(story, users[i].engine);
-            user_pause(&users[i], false);
-        }
-    }
-    /* What was accepted arrives, if nobody ended it. */
+    for (uint32_t i = 0; i < story->connection_count; i++)
+        for (int j = 0; j < 2; j++)
+            resume(story, &story->connections[i].users[j]);
     for (int i = 0; i < SETTLING_STEPS; i++) {
         story_settle(story);
         story_pass_time(story);
@@ -267,32 +308,53 @@ static void wind_up(struct story *story)
     story_wind_up(story);
 }
 
-static uint64_t tell(const struct run *run)
+static void tell_story(struct story *story, const struct script_run *run)
+{
+    begin(story, run);
+    for (const char *event = run->order; *event && !story->is_broken; event++) {
+        happen(story, *event);
+        go_on(story, run->pace);
+    }
+    if (!story->is_broken)
+        wind_up(story);
+}
+
+/* As on the command line. */
+static void write_run(const struct script_run *run, const struct torture *torture, char *text, size_t size)
+{
+    int len =
+        snprintf(text, size, "--script %s:%s:%s:%s", run->script->name, run->stack->name, run->pace->name, run->order);
+
+    if (torture->allocation)
+        snprintf(text + len, size - (size_t)len, " --allocation %" PRIu64 "%s", torture->allocation,
+                 torture->is_lasting ? " --lasting" : "");
+    if (torture->operation)
+        snprintf(text + len, size - (size_t)len, " --operation %" PRIu64 " --variant %u", torture->operation,
+                 torture->variant);
+}
+
+uint64_t script_tell(const struct script_run *run, struct torture *torture)
 {
     static struct network network;
-    char replay[128];
-    struct sim sim = {.is_scripted = true, .is_traced = run->is_traced, .replay = replay};
+    char replay[160];
+    struct sim sim = {.is_scripted = true, .is_traced = run->is_traced, .torture = *torture, .replay = replay};
     struct story *story = memory_get(sizeof *story);
 
-    snprintf(replay, sizeof replay, "--script %s:%s:%s:%s", run->script->name, run->stack->name, run->pace->name,
-             run->order);
+    write_run(run, torture, replay, sizeof replay);
     sim_init(&sim, &network, 1);
     network.capacity = CAPACITY;
     network.delay_ns = 0;
     network.ns_per_byte = 0;
     choose_options(&story->options);
+    if (run->stack->has_zero_copy)
+        story->options.zero_copy_minimum = SHARED_BYTES;
     story->has_threads = true;
-    if (!story_begin(story, &sim, run->stack->engines))
-        sim_violated(&sim, "an engine cannot be made");
-    begin(story, run);
-    for (const char *event = run->order; *event; event++) {
-        happen(story, *event);
-        go_on(story, run->pace);
-    }
-    wind_up(story);
+    if (story_begin(story, &sim, run->stack->engines))
+        tell_story(story, run);
     story_end(story);
     memory_put(story);
     network_finish(&network);
+    *torture = sim.torture;
     return sim.operations;
 }
 
@@ -338,21 +400,36 @@ struct totals {
 static void tell_in_every_order(const struct script *script, bool is_traced, struct totals *totals)
 {
     for (size_t i = 0; i < COUNT(stacks) * COUNT(paces); i++) {
-        struct run run = {.script = script, .is_traced = is_traced};
+        struct script_run run = {.script = script, .is_traced = is_traced};
 
         run.stack = &stacks[i / COUNT(paces)];
         run.pace = &paces[i % COUNT(paces)];
+        if (run.stack->has_others)
+            continue;
         snprintf(run.order, sizeof run.order, "%s", script->events);
         qsort(run.order, strlen(run.order), 1, compare_letters);
         do {
-            totals->operations += tell(&run);
+            struct torture none = {0};
+
+            totals->operations += script_tell(&run, &none);
             totals->runs++;
         } while (next_order(run.order));
     }
 }
 
+bool script_pick(size_t index, struct script_run *run)
+{
+    if (index >= COUNT(scripts) * COUNT(stacks) * COUNT(paces))
+        return false;
+    run->script = &scripts[index / COUNT(paces) / COUNT(stacks)];
+    run->stack = &stacks[index / COUNT(paces) % COUNT(stacks)];
+    run->pace = &paces[index % COUNT(paces)];
+    snprintf(run->order, sizeof run->order, "%s", run->script->events);
+    return true;
+}
+
 /* NAME:STACK:PACE:ORDER */
-static bool read_run(const char *text, struct run *run)
+static bool read_run(const char *text, struct script_run *run)
 {
     char script[32];
     char stack[32];
@@ -372,9 +449,10 @@ static bool read_run(const char *text, struct run *run)
     return run->script && run->stack && run->pace;
 }
 
-int script_run_all(const char *name, bool is_traced)
+int script_run_all(const char *name, const struct torture *torture, bool is_traced)
 {
-    struct run one = {.is_traced = is_traced};
+    struct torture wanted = *torture;
+    struct script_run one = {.is_traced = is_traced};
     struct totals totals = {0};
 
     if (name && strchr(name, ':')) {
@@ -382,7 +460,7 @@ int script_run_all(const char *name, bool is_traced)
             fprintf(stderr, "\"%s\" is no run of a script; allowed is NAME:STACK:PACE:ORDER\n", name);
             return 2;
         }
-        tell(&one);
+        script_tell(&one, &wanted);
         return 0;
     }
     for (size_t i = 0; i < COUNT(scripts); i++)

@@ -36,6 +36,8 @@ static const bool breaks[FAULT_COUNT] = {
     [FAULT_NO_DESCRIPTOR] = true, [FAULT_PEER_LOST] = true,     [FAULT_NO_MEMORY] = true,
 };
 
+const char *sim_running = "";
+
 const char *sim_fault_name(enum fault fault)
 {
     return fault_names[fault];
@@ -125,6 +127,7 @@ static void choose_faults(struct sim *sim)
 
 void sim_init(struct sim *sim, struct network *network, uint64_t seed)
 {
+    sim_running = sim->replay;
     sim->seed = seed;
     sim->random = seed;
     sim->now_ns = 1000000;

@@ -56,13 +56,14 @@ struct limits {
 
 /* The one thing that goes wrong in a run that is not random; see torture.h. */
 struct torture {
-    uint64_t allocation; /* the number of the allocation that fails, from 1 */
-    bool is_lasting;     /* and so do all behind it */
-    uint64_t operation;  /* the number of the operation of the kernel that goes wrong, from 1 */
-    uint32_t variant;    /* how, from 1 */
-    uint64_t operations; /* counted so far */
-    uint32_t variants;   /* in how many ways that one can go wrong */
-    const char *what;    /* it was */
+    uint64_t allocation;  /* the number of the allocation that fails, from 1 */
+    bool is_lasting;      /* and so do all behind it */
+    uint64_t operation;   /* the number of the operation of the kernel that goes wrong, from 1 */
+    uint32_t variant;     /* how, from 1 */
+    uint64_t operations;  /* counted so far */
+    uint64_t allocations; /* in all, once the run is over */
+    uint32_t variants;    /* in how many ways that one can go wrong */
+    const char *what;     /* it was */
 };
 
 struct sim {
@@ -82,6 +83,9 @@ struct sim {
     uintptr_t stack;    /* where it stood when the story began */
     const char *replay; /* how to see this run again, behind the name of the program */
 };
+
+/* The run that is on, as sim->replay; for one that a signal ends. */
+extern const char *sim_running;
 
 /* The name of a fault, as in --without. */
 const char *sim_fault_name(enum fault fault);

@@ -172,10 +172,23 @@ void story_advance(struct story *story)
             plain_step(&story->connections[i].plain);
 }
 
+/* In a script: now is the moment at which another thread aborts. */
+static void abort_from_afar(struct story *story)
+{
+    for (uint32_t i = 0; i < story->connection_count; i++) {
+        struct user *user = &story->connections[i].users[0];
+
+        if (user->has_started && user->stream && !user->is_closed)
+            user_abort_from_afar(user);
+    }
+}
+
 void story_other_threads(struct story *story)
 {
     if (!story || story->sim->is_quiet)
         return;
+    if (story->points_until_abort > 0 && --story->points_until_abort == 0)
+        abort_from_afar(story);
     for (uint32_t i = 0; i < story->connection_count; i++)
         for (int j = 0; j < 2; j++)
             user_other_thread(&story->connections[i].users[j]);
@@ -420,6 +433,7 @@ void story_end(struct story *story)
         sim_violated(sim, "%u descriptors were left open", sim->network->open);
     if (memory_live() != 0)
         sim_violated(sim, "%lld blocks of memory were not freed", (long long)memory_live());
+    sim->torture.allocations = memory_allocations();
     memory_watch(NULL);
     sim->story = NULL;
 }

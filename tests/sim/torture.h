@@ -1,4 +1,4 @@
-/* A long story in which everything happens, run again and again: each time one single thing goes wrong. */
+/* The short stories of script.h again and again: each time one single thing goes wrong. */
 #ifndef SIM_TORTURE_H
 #define SIM_TORTURE_H
 

@@ -301,7 +301,7 @@ static struct user *told(struct sluice_stream *stream, void *argument)
         violated(user, "is told something after on_close");
     if (stream != user->stream)
         violated(user, "is told about a stream that is not its own");
-    if (!user->engine->is_in_turn)
+    if (!user->engine->is_in_turn && !user->engine->is_destroying)
         violated(user, "is told something outside a turn");
     if (sim_ring_is_dispatching(user->engine->ring))
         violated(user, "is told something from within a completion");
@@ -454,7 +454,7 @@ static void on_close(struct sluice_stream *stream, const struct sluice_close *wh
     user->is_closed = true;
     user->why = *why;
     cover_cause(why);
-    if (why->error == -ETIMEDOUT && user->has_closed && user->taken_ns &&
+    if (why->error == -ETIMEDOUT && !user->sim->torture.operation && user->has_closed && user->taken_ns &&
         user->sim->now_ns - user->taken_ns + 100000 < user->engine->options.linger_ns)
         violated(user, "gives up on a peer that reads");
     if (!why->error && why->unsent)
@@ -642,7 +642,7 @@ void user_wind_up(struct user *user)
     user->winds_up = true;
     if (user->is_waiting)
         return;
-    if (user->is_closed || !user->stream)
+    if (user->is_closed || !user->has_started)
         return;
     if (user->is_paused) {
         user->is_paused = false;

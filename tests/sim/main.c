@@ -33,6 +33,22 @@ struct command {
     bool wants_torture;
 };
 
+/* In every run of this program, to see that it is noticed. */
+static enum broken broken;
+
+static bool read_broken(const char *name)
+{
+    static const char *const names[BROKEN_COUNT] = {
+        [BROKEN_OPCODE] = "opcode", [BROKEN_FLAG] = "flag",   [BROKEN_BYTE] = "byte",
+        [BROKEN_ORDER] = "order",   [BROKEN_DRAIN] = "drain", [BROKEN_LEAK] = "leak",
+    };
+
+    for (int i = BROKEN_NOTHING + 1; i < BROKEN_COUNT; i++)
+        if (strcmp(names[i], name) == 0)
+            broken = (enum broken)i;
+    return broken != BROKEN_NOTHING;
+}
+
 /* -- When a run fails ---------------------------------------------------------------------------------------- */
 
 /* For a run that an assertion or a signal ends as well. */
@@ -91,7 +107,7 @@ uint64_t run_seed(uint64_t seed, const struct limits *limits, bool is_traced)
 {
     static struct network network;
     char text[LIMITS_TEXT_MAX];
-    struct sim sim = {.is_traced = is_traced, .limits = *limits, .replay = replay};
+    struct sim sim = {.is_traced = is_traced, .limits = *limits, .broken = broken, .replay = replay};
 
     running_seed = seed;
     limits_write(limits, text);
@@ -125,7 +141,7 @@ static int run_seeds(const struct command *command)
     uint64_t done = 0;
 
     /* Seeds can be shrunk where each is a run of its own, and nothing else is asked for. */
-    may_shrink = !command->is_traced;
+    may_shrink = !command->is_traced && !broken;
     while (command->hours > 0 ? seconds() - start < command->hours * 3600 : done < command->count) {
         operations += run_seed(command->seed + done, &command->limits, command->is_traced);
         done++;
@@ -144,20 +160,23 @@ static int run_seeds(const struct command *command)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sluice-sim [--seed N] [--count N | --hours H] [--trace] [--coverage] [--shrink]\n"
-                    "       sluice-sim --exhaustive [--script NAME] | --script NAME:STACK:PACE:ORDER [--trace]\n"
-                    "         [--allocation N [--lasting] | --operation N --variant N]\n"
-                    "       sluice-sim --torture\n"
-                    "  --seed N      the first seed (default 1)\n"
-                    "  --count N     how many seeds, one after the other (default 1)\n"
-                    "  --hours H     on and on, for so long, with a report each minute\n"
-                    "  --trace       tell the story of each run\n"
-                    "  --coverage    tell how often each thing was met that a story can meet\n"
-                    "  --shrink      look for a shorter story in which the seed fails\n"
-                    "  --exhaustive  short stories, each in every order\n"
-                    "  --torture     …and each of them with each single thing going wrong in turn\n"
-                    "and for a shorter story: --engines N, --keep BITS (of connections), --layers N, --bytes N,\n"
-                    "  --curtain NANOSECONDS, --without NAME,NAME (faults and habits)\n");
+    fprintf(stderr,
+            "usage: sluice-sim [--seed N] [--count N | --hours H] [--trace] [--coverage] [--shrink]\n"
+            "       sluice-sim --exhaustive [--script NAME] | --script NAME:STACK:PACE:ORDER [--trace]\n"
+            "         [--allocation N [--lasting] | --operation N --variant N]\n"
+            "       sluice-sim --torture\n"
+            "  --seed N      the first seed (default 1)\n"
+            "  --count N     how many seeds, one after the other (default 1)\n"
+            "  --hours H     on and on, for so long, with a report each minute\n"
+            "  --trace       tell the story of each run\n"
+            "  --coverage    tell how often each thing was met that a story can meet\n"
+            "  --shrink      look for a shorter story in which the seed fails\n"
+            "  --exhaustive  short stories, each in every order\n"
+            "  --torture     …and each of them with each single thing going wrong in turn\n"
+            "  --break NAME  the simulator breaks a promise, which must be noticed: opcode, flag, byte, order,\n"
+            "                drain, leak\n"
+            "and for a shorter story: --engines N, --keep BITS (of connections), --layers N, --bytes N,\n"
+            "  --curtain NANOSECONDS, --without NAME,NAME (faults and habits)\n");
     return 2;
 }
 
@@ -195,6 +214,8 @@ static bool take_value(struct command *command, const char *option, const char *
         command->torture.allocation = strtoull(value, NULL, 0);
     else if (strcmp(option, "--operation") == 0)
         command->torture.operation = strtoull(value, NULL, 0);
+    else if (strcmp(option, "--break") == 0)
+        return read_broken(value);
     else if (strcmp(option, "--variant") == 0)
         command->torture.variant = (uint32_t)strtoul(value, NULL, 0);
     else

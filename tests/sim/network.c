@@ -311,7 +311,16 @@ int64_t network_readable(const struct network *network, int fd, bool *has_ended)
 
 void network_read(struct network *network, int fd, void *data, size_t len)
 {
+    uint8_t *bytes = data;
+
     take(network->descriptors[fd].in, data, len);
+    if (network->sim->broken == BROKEN_BYTE)
+        bytes[0] ^= 1;
+    if (network->sim->broken == BROKEN_ORDER && len > 1) {
+        bytes[0] ^= bytes[1];
+        bytes[1] ^= bytes[0];
+        bytes[0] ^= bytes[1];
+    }
 }
 
 int64_t network_writable(const struct network *network, int fd)

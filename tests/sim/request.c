@@ -629,9 +629,14 @@ static void fill_request(struct sim_ring *ring, struct request *request, const s
 
 void request_take(struct sim_ring *ring, const struct io_uring_sqe *entry)
 {
+    struct io_uring_sqe unknown = *entry;
     struct request *request;
 
-    check_known(ring, entry);
+    if (ring->sim->broken == BROKEN_OPCODE)
+        unknown.opcode = IORING_OP_NOP;
+    if (ring->sim->broken == BROKEN_FLAG)
+        unknown.flags |= IOSQE_ASYNC;
+    check_known(ring, &unknown);
     ring->sim->operations++;
     sim_trace(ring->sim, "  submits %016llx op %u fd %d", (unsigned long long)entry->user_data, entry->opcode,
               entry->fd);

@@ -44,6 +44,18 @@ enum fault {
     FAULT_COUNT,
 };
 
+/* Promises that the simulator itself breaks when asked to, to see that the checks notice. */
+enum broken {
+    BROKEN_NOTHING,
+    BROKEN_OPCODE, /* the engine submits a request that nobody knows */
+    BROKEN_FLAG,   /* …or one with an unknown flag */
+    BROKEN_BYTE,   /* the network changes a byte */
+    BROKEN_ORDER,  /* …or swaps two */
+    BROKEN_DRAIN,  /* a user is told on_drain and believes that it was not owed one */
+    BROKEN_LEAK,   /* a block of memory is never freed */
+    BROKEN_COUNT,
+};
+
 /* What a run leaves out, to make a story shorter; see shrink.h. All zero: nothing. */
 struct limits {
     uint64_t without;    /* bits: faults, then habits */
@@ -78,6 +90,7 @@ struct sim {
     bool is_scripted; /* nothing is left to chance */
     struct limits limits;
     struct torture torture;
+    enum broken broken;
     struct network *network;
     struct story *story;
     uintptr_t stack;    /* where it stood when the story began */

@@ -431,7 +431,7 @@ void story_end(struct story *story)
         end_connection(story, &story->connections[i]);
     if (sim->network->open > 0)
         sim_violated(sim, "%u descriptors were left open", sim->network->open);
-    if (memory_live() != 0)
+    if (memory_live() != 0 || sim->broken == BROKEN_LEAK)
         sim_violated(sim, "%lld blocks of memory were not freed", (long long)memory_live());
     sim->torture.allocations = memory_allocations();
     memory_watch(NULL);

@@ -384,7 +384,7 @@ static void on_drain(struct sluice_stream *stream, void *argument)
     told_alive(user, "is told on_drain after it ended the stream");
     if (user->has_finished)
         violated(user, "is told on_drain after finish");
-    if (!user->is_owed)
+    if (!user->is_owed || user->sim->broken == BROKEN_DRAIN)
         violated(user, "is told on_drain and was not owed one");
     if (sluice_stream_queued(stream) > stream->low_mark)
         violated(user, "is told on_drain above the low mark");

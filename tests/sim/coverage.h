@@ -14,6 +14,7 @@
     X(SEND_PIPE, "sends that met a reader who left")                                                                   \
     X(SEND_TIMED_OUT, "sends to a lost peer")                                                                          \
     X(SEND_INTERRUPTED, "sends that were interrupted")                                                                 \
+    X(PATIENT_SEND, "writes that a worker did")                                                                        \
     X(QUIET_SEND, "sends whose success was not told")                                                                  \
     X(ZERO_COPY, "zero-copy sends")                                                                                    \
     X(ZERO_COPY_COPIED, "zero-copy notifications that say copied")                                                     \

@@ -403,7 +403,9 @@ static int classify(struct ring *ring, int fd)
 {
     if (sim_torture(of(ring)->sim, "a look at what a descriptor is", 1))
         return -EBADF;
-    return network_get(of(ring)->sim->network, fd)->kind == DESCRIPTOR_PIPE ? RING_FD_OTHER : RING_FD_SOCKET;
+    if (network_get(of(ring)->sim->network, fd)->kind != DESCRIPTOR_PIPE)
+        return RING_FD_SOCKET;
+    return of(ring)->sim->network->has_devices ? RING_FD_DEVICE : RING_FD_OTHER;
 }
 
 static void count_pipes(struct ring *ring, int change)

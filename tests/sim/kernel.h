@@ -21,10 +21,11 @@ struct request {
     bool is_multishot;
     bool is_inline; /* is answered when it is submitted */
     bool is_zero_copy;
-    bool is_deaf;   /* a receive: a send took the news of the reset that it waits for */
-    bool is_notice; /* was answered: only the notification is left */
-    bool is_quiet;  /* its success is not told */
-    bool is_whole;  /* taking less than everything is a failure, too */
+    bool is_deaf;    /* a receive: a send took the news of the reset that it waits for */
+    bool is_notice;  /* was answered: only the notification is left */
+    bool is_patient; /* a worker does it, and waits until all is written */
+    bool is_quiet;   /* its success is not told */
+    bool is_whole;   /* taking less than everything is a failure, too */
     uint8_t opcode;
     uint8_t torture; /* the fault that it is to have; 0: none */
     int fd;
@@ -35,7 +36,7 @@ struct request {
     uint32_t piece_count;
     uint32_t whole_checksum; /* of all that a send was asked to take */
     uint32_t checksum;       /* of what a zero-copy send took */
-    size_t taken;
+    size_t taken;            /* so far */
     struct iovec pieces[PIECES];
 };
 

@@ -131,6 +131,7 @@ void network_init(struct network *network, struct sim *sim)
     network->open = 0;
     network->capacity = (size_t)1 << (6 + sim_below(sim, 11));
     network->delay_ns = sim_below(sim, 2) ? sim_below(sim, 5000000) : 0;
+    network->has_devices = sim_below(sim, 4) == 0;
     network->ns_per_byte = sim_below(sim, 4) ? 0 : sim_below(sim, 2000);
 }
 

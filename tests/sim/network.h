@@ -70,8 +70,9 @@ struct network {
     size_t capacity; /* of new channels */
     uint64_t delay_ns;
     uint64_t ns_per_byte;
-    uint32_t open; /* descriptors */
-    int top;       /* no descriptor at or behind it is open */
+    bool has_devices; /* instead of pipes: a write may block whoever does it */
+    uint32_t open;    /* descriptors */
+    int top;          /* no descriptor at or behind it is open */
 };
 
 void network_init(struct network *network, struct sim *sim);

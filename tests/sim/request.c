@@ -107,12 +107,18 @@ static uint32_t checksum(const struct request *request, size_t len)
     return sum;
 }
 
-static void write_pieces(struct sim_ring *ring, const struct request *request, size_t len)
+/* Writes `len` bytes of the pieces, behind the first `skip`. */
+static void write_pieces(struct sim_ring *ring, const struct request *request, size_t skip, size_t len)
 {
     for (uint32_t i = 0; i < request->piece_count && len > 0; i++) {
-        size_t part = request->pieces[i].iov_len < len ? request->pieces[i].iov_len : len;
+        const struct iovec *piece = &request->pieces[i];
+        size_t skipped = piece->iov_len < skip ? piece->iov_len : skip;
+        size_t part = piece->iov_len - skipped < len ? piece->iov_len - skipped : len;
 
-        network_write(ring->sim->network, request->fd, request->pieces[i].iov_base, part);
+        skip -= skipped;
+        if (part == 0)
+            continue;
+        network_write(ring->sim->network, request->fd, (const uint8_t *)piece->iov_base + skipped, part);
         len -= part;
     }
 }
@@ -128,7 +134,14 @@ static void sent(struct sim_ring *ring, struct request *request, size_t len)
 {
     struct sim *sim = ring->sim;
 
-    write_pieces(ring, request, len);
+    write_pieces(ring, request, request->taken, len);
+    if (request->is_patient) {
+        request->taken += len;
+        cover(COVER_PATIENT_SEND);
+        if (request->taken == request->len)
+            complete(ring, request, (int32_t)request->taken, 0);
+        return;
+    }
     if (!request->is_zero_copy) {
         complete(ring, request, (int32_t)len, 0);
         return;
@@ -166,7 +179,8 @@ static void fail_send(struct sim_ring *ring, struct request *request, int error)
     }
     if (request->is_zero_copy)
         cover(COVER_ZERO_COPY_REFUSED);
-    complete(ring, request, error, 0);
+    /* What was taken before is told, and the error next time. */
+    complete(ring, request, request->taken ? (int32_t)request->taken : error, 0);
 }
 
 /* Errors that a send can be made to have, and whether the connection breaks with it. */
@@ -191,7 +205,7 @@ static void try_send(struct sim_ring *ring, struct request *request)
     struct sim *sim = ring->sim;
     int64_t room = network_writable(sim->network, request->fd);
     uint32_t variant = request->torture;
-    size_t len = request->len;
+    size_t len = request->len - request->taken;
 
     if (room == 0 && !request->is_inline) {
         cover(COVER_SEND_WAITS);
@@ -209,7 +223,7 @@ static void try_send(struct sim_ring *ring, struct request *request)
         fail_send(ring, request, (int)room);
         return;
     }
-    if (variant == 1 || sim_chance(sim, FAULT_SEND_AGAIN)) {
+    if (request->taken == 0 && (variant == 1 || sim_chance(sim, FAULT_SEND_AGAIN))) {
         cover(COVER_SEND_INTERRUPTED);
         complete(ring, request, request->is_inline ? -EAGAIN : -EINTR, 0);
         return;
@@ -225,7 +239,7 @@ static void try_send(struct sim_ring *ring, struct request *request)
         len = 1;
     else if (sim_chance(sim, FAULT_SHORT_SEND))
         len = 1 + sim_below(sim, len);
-    if (len < request->len)
+    if (len < request->len && !request->is_patient)
         cover(COVER_SHORT_SEND);
     request->torture = variant == 3;
     sent(ring, request, len);
@@ -505,7 +519,8 @@ static void cancel(struct sim_ring *ring, uint64_t user_data, uint64_t own_user_
         ring_post(ring, own_user_data, -ENOENT, 0);
         return;
     }
-    ring_post(ring, own_user_data, variant == 3 ? -EALREADY : 0, 0);
+    /* A worker is interrupted, and ends when it notices. */
+    ring_post(ring, own_user_data, variant == 3 || request->is_patient ? -EALREADY : 0, 0);
     if (variant == 2 || sim_chance(sim, FAULT_CANCEL_LOSES))
         try_request(ring, request);
     request = find_request(ring, user_data);
@@ -514,7 +529,10 @@ static void cancel(struct sim_ring *ring, uint64_t user_data, uint64_t own_user_
         return;
     if (opcode_is_send(request->opcode))
         check_unchanged(ring, request);
-    complete(ring, request, -ECANCELED, 0);
+    if (request->is_patient)
+        complete(ring, request, request->taken ? (int32_t)request->taken : -EINTR, 0);
+    else
+        complete(ring, request, -ECANCELED, 0);
 }
 
 static void take_pieces(struct sim_ring *ring, struct request *request, const struct io_uring_sqe *entry)
@@ -568,6 +586,10 @@ static void check_known(struct sim_ring *ring, const struct io_uring_sqe *entry)
         prio = IORING_ACCEPT_MULTISHOT;
         break;
     case IORING_OP_WRITEV:
+        msg_flags = 0;
+        prio = 0;
+        flags = IOSQE_ASYNC;
+        break;
     case IORING_OP_CONNECT:
     case IORING_OP_ASYNC_CANCEL:
         msg_flags = 0;
@@ -591,6 +613,7 @@ static void fill_send(struct sim_ring *ring, struct request *request, const stru
     }
     request->is_zero_copy = entry->opcode == IORING_OP_SEND_ZC;
     request->is_inline = entry->opcode != IORING_OP_WRITEV && (entry->msg_flags & MSG_DONTWAIT);
+    request->is_patient = entry->flags & IOSQE_ASYNC;
     request->is_quiet = entry->flags & IOSQE_CQE_SKIP_SUCCESS;
     request->is_whole = entry->opcode != IORING_OP_WRITEV && (entry->msg_flags & MSG_WAITALL);
     request->whole_checksum = checksum(request, request->len);
@@ -635,7 +658,7 @@ void request_take(struct sim_ring *ring, const struct io_uring_sqe *entry)
     if (ring->sim->broken == BROKEN_OPCODE)
         unknown.opcode = IORING_OP_NOP;
     if (ring->sim->broken == BROKEN_FLAG)
-        unknown.flags |= IOSQE_ASYNC;
+        unknown.flags |= IOSQE_IO_LINK;
     check_known(ring, &unknown);
     ring->sim->operations++;
     sim_trace(ring->sim, "  submits %016llx op %u fd %d", (unsigned long long)entry->user_data, entry->opcode,

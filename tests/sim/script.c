@@ -58,19 +58,21 @@ static const struct stack {
     const char *layers;
     uint32_t engines;
     bool has_zero_copy;
-    bool has_others; /* one more connection of each kind, to which the same happens */
+    bool has_devices; /* in place of pipes */
+    bool has_others;  /* one more connection of each kind, to which the same happens */
 } stacks[] = {
-    {"plain", CONNECTION_PLAIN_LISTENS, "", 1, false, false},
-    {"zero-copy", CONNECTION_PLAIN_LISTENS, "", 1, true, false},
-    {"socket", CONNECTION_SOCKETS, "", 1, false, false},
-    {"frame", CONNECTION_SOCKETS, "f", 1, false, false},
-    {"shuffle", CONNECTION_SOCKETS, "s", 1, false, false},
-    {"frame-on-shuffle", CONNECTION_SOCKETS, "sf", 1, false, false},
-    {"pair", CONNECTION_PAIR, "", 1, false, false},
-    {"pair-across", CONNECTION_PAIR, "", 2, false, false},
-    {"frame-on-pair", CONNECTION_PAIR, "f", 2, false, false},
-    {"pipes", CONNECTION_PIPES, "", 1, false, false},
-    {"everything", CONNECTION_PLAIN_LISTENS, "", 2, true, true},
+    {"plain", CONNECTION_PLAIN_LISTENS, "", 1, false, false, false},
+    {"zero-copy", CONNECTION_PLAIN_LISTENS, "", 1, true, false, false},
+    {"socket", CONNECTION_SOCKETS, "", 1, false, false, false},
+    {"frame", CONNECTION_SOCKETS, "f", 1, false, false, false},
+    {"shuffle", CONNECTION_SOCKETS, "s", 1, false, false, false},
+    {"frame-on-shuffle", CONNECTION_SOCKETS, "sf", 1, false, false, false},
+    {"pair", CONNECTION_PAIR, "", 1, false, false, false},
+    {"pair-across", CONNECTION_PAIR, "", 2, false, false, false},
+    {"frame-on-pair", CONNECTION_PAIR, "f", 2, false, false, false},
+    {"pipes", CONNECTION_PIPES, "", 1, false, false, false},
+    {"devices", CONNECTION_PIPES, "", 1, false, true, false},
+    {"everything", CONNECTION_PLAIN_LISTENS, "", 2, true, false, true},
 };
 
 /* What happens between two events. */
@@ -344,6 +346,7 @@ uint64_t script_tell(const struct script_run *run, struct torture *torture)
     sim_init(&sim, &network, 1);
     network.capacity = CAPACITY;
     network.delay_ns = 0;
+    network.has_devices = run->stack->has_devices;
     network.ns_per_byte = 0;
     choose_options(&story->options);
     if (run->stack->has_zero_copy)

@@ -124,6 +124,7 @@ static bool connect_over_loopback(int sockets[2])
     if (bind(listener, (struct sockaddr *)&address, len) == 0 && listen(listener, 1) == 0 &&
         getsockname(listener, (struct sockaddr *)&address, &len) == 0 &&
         connect(sockets[1], (struct sockaddr *)&address, len) == 0)
+        // cppcheck-suppress nullPointer
         sockets[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     close(listener);
     if (sockets[0] < 0)

@@ -71,7 +71,7 @@ void request_take(struct sim_ring *ring, const struct io_uring_sqe *entry);
 /* Requests that can, complete: in any order, and some later. */
 void request_progress(struct sim_ring *ring);
 /* A completion, into the queue or what has overflowed from it. */
-void ring_post(struct sim_ring *ring, uint64_t user_data, int32_t result, uint32_t flags);
+void ring_post(struct sim_ring *self, uint64_t user_data, int32_t result, uint32_t flags);
 
 static inline bool opcode_is_send(uint8_t opcode)
 {

@@ -71,7 +71,6 @@ _Noreturn void sim_failed(void)
 
 static void tell_seed(int number)
 {
-    /* The run is over; what this may disturb does not matter any more. NOLINTNEXTLINE(bugprone-signal-handler) */
     fprintf(stderr, "seed %" PRIu64 ": ended by signal %d\nreplay with: sluice-sim %s --trace\n", running_seed, number,
             sim_running);
     if (may_shrink)

@@ -26,6 +26,7 @@ struct command {
     struct limits limits;
     const char *script; /* one of them, or one of its orders */
     struct torture torture;
+    struct part part;
     bool is_traced;
     bool wants_shrink; /* only that */
     bool wants_coverage;
@@ -161,9 +162,9 @@ static int usage(void)
 {
     fprintf(stderr,
             "usage: sluice-sim [--seed N] [--count N | --hours H] [--trace] [--coverage] [--shrink]\n"
-            "       sluice-sim --exhaustive [--script NAME] | --script NAME:STACK:PACE:ORDER [--trace]\n"
+            "       sluice-sim --exhaustive [--script NAME] [--part I/N] | --script NAME:STACK:PACE:ORDER [--trace]\n"
             "         [--allocation N [--lasting] | --operation N --variant N]\n"
-            "       sluice-sim --torture\n"
+            "       sluice-sim --torture [--part I/N]\n"
             "  --seed N      the first seed (default 1)\n"
             "  --count N     how many seeds, one after the other (default 1)\n"
             "  --hours H     on and on, for so long, with a report each minute\n"
@@ -199,6 +200,16 @@ static bool take_switch(struct command *command, const char *option)
     return false;
 }
 
+/* I/N, from 1 */
+static bool read_part(struct part *part, const char *value)
+{
+    char *end;
+
+    part->number = strtoul(value, &end, 0) - 1;
+    part->count = *end == '/' ? strtoul(end + 1, &end, 0) : 0;
+    return !*end && part->number < part->count;
+}
+
 static bool take_value(struct command *command, const char *option, const char *value)
 {
     if (strcmp(option, "--seed") == 0)
@@ -209,6 +220,8 @@ static bool take_value(struct command *command, const char *option, const char *
         command->hours = strtod(value, NULL);
     else if (strcmp(option, "--script") == 0)
         command->script = value;
+    else if (strcmp(option, "--part") == 0)
+        return read_part(&command->part, value);
     else if (strcmp(option, "--allocation") == 0)
         command->torture.allocation = strtoull(value, NULL, 0);
     else if (strcmp(option, "--operation") == 0)
@@ -224,7 +237,7 @@ static bool take_value(struct command *command, const char *option, const char *
 
 int main(int argc, char **argv)
 {
-    struct command command = {.seed = 1, .count = 1};
+    struct command command = {.seed = 1, .count = 1, .part.count = 1};
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 1; i < argc; i++) {
@@ -239,8 +252,8 @@ int main(int argc, char **argv)
     tell_seed_at(SIGABRT);
     tell_seed_at(SIGSEGV);
     if (command.wants_torture)
-        return torture_all(command.is_traced);
+        return torture_all(&command.part, command.is_traced);
     if (command.wants_exhaustive || command.script)
-        return script_run_all(command.script, &command.torture, command.is_traced);
+        return script_run_all(command.script, &command.part, &command.torture, command.is_traced);
     return run_seeds(&command);
 }

@@ -4,8 +4,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "tests/sim/script.h"
-
 struct totals {
     uint64_t runs;
     uint64_t allocations;
@@ -41,12 +39,12 @@ static void fail_operations(const struct script_run *run, uint64_t count, struct
     totals->operations += count;
 }
 
-int torture_all(bool is_traced)
+int torture_all(const struct part *part, bool is_traced)
 {
     struct script_run run = {.is_traced = is_traced};
     struct totals totals = {0};
 
-    for (size_t i = 0; script_pick(i, &run); i++) {
+    for (size_t i = part->number; script_pick(i, &run); i += part->count) {
         struct torture none = {0};
 
         script_tell(&run, &none);

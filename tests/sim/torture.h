@@ -4,7 +4,9 @@
 
 #include <stdbool.h>
 
+#include "tests/sim/script.h"
+
 /* Each allocation fails in turn, and each operation of the kernel in every way that it can. Returns 0. */
-int torture_all(bool is_traced);
+int torture_all(const struct part *part, bool is_traced);
 
 #endif

@@ -81,6 +81,8 @@
     X(LOOKED_FROM_AFAR, "looks at a status by another thread")                                                         \
     X(KEPT, "views kept")                                                                                              \
     X(WAITED_FOR_DRAIN, "users who did nothing until the drain")                                                       \
+    X(LOOKED_UP, "names looked up")                                                                                    \
+    X(STORY_SILENT, "users who hear only data and the end of it all")                                                  \
     X(STORY_SOCKETS, "connections over sockets")                                                                       \
     X(STORY_PAIR, "connections over pairs")                                                                            \
     X(STORY_PAIR_ACROSS, "connections over pairs between two engines")                                                 \

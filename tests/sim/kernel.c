@@ -208,6 +208,7 @@ static void wait_for(struct sim_ring *self, uint32_t completions, uint64_t deadl
             sim_violated(sim, "an engine sleeps for ever");
         sim_advance(sim, next_ns);
         story_other_threads(sim->story);
+        resolver_answer(self, false);
         take_wake(self);
         request_progress(self);
     }
@@ -227,6 +228,7 @@ static int enter(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
         completions = ring->completion_entries;
     submit(self);
     flush_overflow(self);
+    resolver_answer(self, false);
     take_wake(self);
     if (variant == 1)
         return 0;
@@ -312,7 +314,7 @@ static int open_socket(struct ring *ring, int family)
     struct sim *sim = of(ring)->sim;
     uint32_t variant = sim_torture(sim, "a socket", 2);
 
-    assert(family == AF_INET);
+    assert(family == AF_INET || family == AF_INET6);
     sim->operations++;
     if (variant || sim_chance(sim, FAULT_NO_DESCRIPTOR)) {
         cover(COVER_NO_DESCRIPTOR);
@@ -416,15 +418,15 @@ static void count_pipes(struct ring *ring, int change)
 
 static int lookup(struct ring *ring, struct ring_lookup *lookup)
 {
-    (void)ring;
-    (void)lookup;
-    return -EAGAIN;
+    return resolver_start(of(ring), lookup);
 }
 
 static void destroy(struct ring *ring)
 {
     struct sim_ring *self = of(ring);
 
+    /* Late answers find nobody. */
+    resolver_answer(self, true);
     if (self->in_flight > 0)
         sim_violated(self->sim, "a ring is destroyed with %u requests in flight", self->in_flight);
     memory_put(self->completions);
@@ -501,7 +503,7 @@ bool sim_ring_is_ready(struct ring *ring)
 uint64_t sim_ring_next_event(const struct ring *ring)
 {
     const struct sim_ring *self = container_of(ring, struct sim_ring, ring);
-    uint64_t next_ns = UINT64_MAX;
+    uint64_t next_ns = resolver_next_event(self);
 
     for (uint32_t i = 0; i < self->top; i++)
         if (self->requests[i].is_used && self->requests[i].not_before_ns > self->sim->now_ns &&

@@ -13,6 +13,7 @@ enum {
     ENTRIES_MAX = 256,
     COMPLETIONS_MAX = 16384,
     REQUESTS_MAX = 8192,
+    LOOKUPS_MAX = 8,
 };
 
 /* Everything before `pieces` is set for each new request. */
@@ -58,7 +59,9 @@ struct sim_ring {
     uint32_t in_flight;
     bool is_woken;
     bool is_dispatching;
-    int error; /* the ring is broken for good */
+    int error;                                /* the ring is broken for good */
+    struct ring_lookup *lookups[LOOKUPS_MAX]; /* names that are being looked up; NULL: none */
+    uint64_t lookups_at_ns[LOOKUPS_MAX];
     struct buffers *buffers;
     uint16_t buffers_head;
     struct watch watch;
@@ -72,6 +75,14 @@ void request_take(struct sim_ring *ring, const struct io_uring_sqe *entry);
 void request_progress(struct sim_ring *ring);
 /* A completion, into the queue or what has overflowed from it. */
 void ring_post(struct sim_ring *self, uint64_t user_data, int32_t result, uint32_t flags);
+
+/* -- resolver.c ---------------------------------------------------------------------------------------------- */
+
+/* Starts to look up a name; 0 or -errno. */
+int resolver_start(struct sim_ring *ring, struct ring_lookup *lookup);
+/* Answers what is due; or everything, because the ring goes. */
+void resolver_answer(struct sim_ring *ring, bool everything);
+uint64_t resolver_next_event(const struct sim_ring *ring);
 
 static inline bool opcode_is_send(uint8_t opcode)
 {

@@ -472,6 +472,21 @@ const struct sluice_stream_events user_events = {
     .on_close = on_close,
 };
 
+/* What is not told must not be missed by the engine. */
+static const struct sluice_stream_events few_events = {
+    .on_data = on_data,
+    .on_close = on_close,
+};
+
+void user_listen_little(struct user *user)
+{
+    cover(COVER_STORY_SILENT);
+    user->events = &few_events;
+    user->is_open_at_once = true;
+    user->habits[HABIT_IGNORES_FULL] = 1;
+    user->habits[HABIT_WAITS_FOR_DRAIN] = 0;
+}
+
 /* -- Other threads ------------------------------------------------------------------------------------------- */
 
 /* Calls as another thread would: the stream does not take them for its own thread's. */
@@ -610,6 +625,7 @@ static void choose_habits(struct user *user)
 void user_init(struct user *user, struct sim *sim, const char *name, struct sluice_engine *engine)
 {
     *user = (struct user){.sim = sim, .name = name, .engine = engine, .action.fire = run_action};
+    user->events = &user_events;
     user->pattern = sim_below(sim, 1000000);
     user->to_send = sim_below(sim, 3) ? random_size(&sim->random, 100000) : 0;
     if (sim->limits.bytes && user->to_send > sim->limits.bytes)

@@ -42,7 +42,8 @@ struct user {
     char layers[LAYERS_MAX + 1]; /* on its stream, from the bottom up: f(rame), s(huffle) */
     struct sluice_engine *engine;
     struct sluice_stream *stream; /* NULL once closed */
-    struct user *peer;            /* NULL: not ours */
+    const struct sluice_stream_events *events;
+    struct user *peer; /* NULL: not ours */
     uint32_t habits[HABIT_COUNT];
     struct sluice_timer action;
 
@@ -87,6 +88,8 @@ struct user {
 extern const struct sluice_stream_events user_events;
 
 void user_init(struct user *user, struct sim *sim, const char *name, struct sluice_engine *engine);
+/* It wants to hear data and the end of it all, and nothing else. */
+void user_listen_little(struct user *user);
 /* Gives it its stream, and has it act from now on. */
 void user_start(struct user *user, struct sluice_stream *stream);
 /* From now on it only reads to the end, and closes. */

@@ -133,7 +133,7 @@ static void connect_to(struct connection *connection, const char *address)
 
     /* By number, or by a name that has that port. */
     snprintf(name, sizeof name, "%s%s", "somewhere", strchr(address, ':'));
-    if (sim->is_scripted || sim_below(sim, 4))
+    if (sim->is_scripted ? !connection->story->has_names : sim_below(sim, 4) > 0)
         snprintf(name, sizeof name, "%s", address);
     error = sluice_connect(user->engine, name, user->events, user, &stream);
     if (error) {

@@ -58,6 +58,7 @@ struct story {
     bool has_short_times;
     bool has_small_limit;        /* of what a paused stream may hold */
     bool has_threads;            /* each engine has its own */
+    bool has_names;              /* in a script: connections are made by name */
     bool is_broken;              /* a ring cannot go on */
     uint32_t points_until_abort; /* in a script: so many points in a turn later, another thread aborts; 0: none does */
     struct sluice_engine_options options;

@@ -60,19 +60,21 @@ static const struct stack {
     bool has_zero_copy;
     bool has_devices; /* in place of pipes */
     bool has_others;  /* one more connection of each kind, to which the same happens */
+    bool has_names;   /* connections are made by name */
 } stacks[] = {
-    {"plain", CONNECTION_PLAIN_LISTENS, "", 1, false, false, false},
-    {"zero-copy", CONNECTION_PLAIN_LISTENS, "", 1, true, false, false},
-    {"socket", CONNECTION_SOCKETS, "", 1, false, false, false},
-    {"frame", CONNECTION_SOCKETS, "f", 1, false, false, false},
-    {"shuffle", CONNECTION_SOCKETS, "s", 1, false, false, false},
-    {"frame-on-shuffle", CONNECTION_SOCKETS, "sf", 1, false, false, false},
-    {"pair", CONNECTION_PAIR, "", 1, false, false, false},
-    {"pair-across", CONNECTION_PAIR, "", 2, false, false, false},
-    {"frame-on-pair", CONNECTION_PAIR, "f", 2, false, false, false},
-    {"pipes", CONNECTION_PIPES, "", 1, false, false, false},
-    {"devices", CONNECTION_PIPES, "", 1, false, true, false},
-    {"everything", CONNECTION_PLAIN_LISTENS, "", 2, true, false, true},
+    {"plain", CONNECTION_PLAIN_LISTENS, "", 1, false, false, false, false},
+    {"zero-copy", CONNECTION_PLAIN_LISTENS, "", 1, true, false, false, false},
+    {"socket", CONNECTION_SOCKETS, "", 1, false, false, false, false},
+    {"frame", CONNECTION_SOCKETS, "f", 1, false, false, false, false},
+    {"shuffle", CONNECTION_SOCKETS, "s", 1, false, false, false, false},
+    {"frame-on-shuffle", CONNECTION_SOCKETS, "sf", 1, false, false, false, false},
+    {"pair", CONNECTION_PAIR, "", 1, false, false, false, false},
+    {"pair-across", CONNECTION_PAIR, "", 2, false, false, false, false},
+    {"frame-on-pair", CONNECTION_PAIR, "f", 2, false, false, false, false},
+    {"pipes", CONNECTION_PIPES, "", 1, false, false, false, false},
+    {"devices", CONNECTION_PIPES, "", 1, false, true, false, false},
+    {"named", CONNECTION_SOCKETS, "", 1, false, false, false, true},
+    {"everything", CONNECTION_PLAIN_LISTENS, "", 2, true, false, true, false},
 };
 
 /* What happens between two events. */
@@ -352,6 +354,7 @@ uint64_t script_tell(const struct script_run *run, struct torture *torture)
     if (run->stack->has_zero_copy)
         story->options.zero_copy_minimum = SHARED_BYTES;
     story->has_threads = true;
+    story->has_names = run->stack->has_names;
     if (story_begin(story, &sim, run->stack->engines))
         tell_story(story, run);
     story_end(story);

@@ -7,14 +7,14 @@
 
 /* The linker's names: ours for what the program calls, theirs for what it would have called. */
 void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t number, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
-void *__wrap_reallocarray(void *memory, size_t count, size_t size);
+void *__wrap_reallocarray(void *memory, size_t number, size_t size);
 void __wrap_free(void *memory);
 extern void *__real_malloc(size_t size) __attribute__((weak));
-extern void *__real_calloc(size_t count, size_t size) __attribute__((weak));
+extern void *__real_calloc(size_t number, size_t size) __attribute__((weak));
 extern void *__real_realloc(void *memory, size_t size) __attribute__((weak));
-extern void *__real_reallocarray(void *memory, size_t count, size_t size) __attribute__((weak));
+extern void *__real_reallocarray(void *memory, size_t number, size_t size) __attribute__((weak));
 extern void __real_free(void *memory) __attribute__((weak));
 
 /* One run at a time is watched. */

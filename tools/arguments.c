@@ -148,7 +148,7 @@ static const struct argument *find_option(const struct arguments *arguments, con
 }
 
 /* Reads the option at argv[*at], and the value behind it if it needs one. */
-static int parse_option(const struct arguments *arguments, int argc, char **argv, int *at)
+static int parse_option(const struct arguments *arguments, char **argv, int *at)
 {
     const char *name = argv[*at] + 2;
     const char *value = strchr(name, '=');
@@ -170,7 +170,6 @@ static int parse_option(const struct arguments *arguments, int argc, char **argv
     }
     if (value == NULL)
         value = argv[++*at]; /* argv ends with NULL */
-    assert(*at <= argc);
     if (value == NULL) {
         describe(option, allowed, sizeof allowed);
         return verb_refuse(arguments->verb, "--%s: the value is missing; it is %s", option->name, allowed);
@@ -216,7 +215,7 @@ static int parse_all(const struct arguments *arguments, int argc, char **argv)
         if (!are_options_over && strcmp(argv[at], "--") == 0)
             are_options_over = true;
         else if (!are_options_over && strncmp(argv[at], "--", 2) == 0)
-            status = parse_option(arguments, argc, argv, &at);
+            status = parse_option(arguments, argv, &at);
         else if (!are_options_over && argv[at][0] == '-')
             status = verb_refuse(arguments->verb, "%s is not an option; see \"sluice %s --help\"", argv[at],
                                  arguments->verb);

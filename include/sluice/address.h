@@ -1,7 +1,7 @@
 /*
  * Addresses as people write them, in every call that takes one:
  *
- *     127.0.0.1:7000   [::1]:7000   example.org:7000   *:7000 (listen on every address)
+ *     127.0.0.1:7000   [::1]:7000   [fe80::1%eth0]:7000   example.org:7000   *:7000 (listen on every address)
  *     unix:/path/to/socket   unix:@abstract-name
  *
  * Ports are numbers from 0 (when listening: any free port) to 65535.

@@ -9,6 +9,9 @@
  * that were sent, that is after the kernel's last use of them, also when the stream was aborted.
  *
  * All calls here belong to the engine's thread, and `release` is called on it. References do not cross threads.
+ *
+ * `release` may come from a turn or from inside a call of yours, as sluice_buffer_drop() or sluice_stream_abort(), in
+ * the middle of the library's work. It may free the memory, start a timer or post, but must not call a stream.
  */
 #ifndef SLUICE_BUFFER_H
 #define SLUICE_BUFFER_H
@@ -28,7 +31,7 @@ struct sluice_buffer {
 struct sluice_view {
     const uint8_t *data;
     size_t len;
-    struct sluice_buffer *buffer; /* what owns `data`. You may narrow data and len of your own copy. */
+    struct sluice_buffer *buffer; /* what owns the bytes: a view is any part of them, and your copy may be narrowed */
 };
 
 /* A buffer with one reference, yours. */

@@ -5,6 +5,9 @@
  * thread with sluice_engine_run(), or take turns from a loop of your own; see sluice_engine_fd().
  *
  * Every call belongs to that thread, unless it says [any thread].
+ *
+ * In all headers: calls return 0 or a negative errno unless they say otherwise, and what they return through pointers
+ * is written on success only.
  */
 #ifndef SLUICE_ENGINE_H
 #define SLUICE_ENGINE_H
@@ -23,7 +26,8 @@ struct sluice_engine;
  * Creates an engine for the calling thread. `options` may be NULL; it is copied.
  *
  * Returns 0, or:
- *   -EINVAL           a member of options is out of range; sluice_engine_options_check() says which
+ *   -EINVAL           a member of options is out of range (sluice_engine_options_check() says which), or this machine
+ *                     does not have the CPU of thread_cpu
  *   -EPERM, -ENOSYS   this kernel, container or user may not use io_uring
  *   -ENOMEM           no memory, or RLIMIT_MEMLOCK is too small even for the smallest rings
  *   -EMFILE, -ENFILE  no descriptor left
@@ -42,15 +46,21 @@ SLUICE_API void sluice_engine_explain(int error, char *text, size_t text_size);
  * Closes all listeners, aborts all streams with -ECANCELED, waits until the kernel is done with them, tells each
  * on_close, runs what was posted, and frees the engine. Every descriptor is closed when it returns. NULL is allowed.
  * Not from inside a callback of this engine.
+ *
+ * Timers may fire while it waits; those still armed when it returns never do. No other thread may name the engine any
+ * more; streams that it holds refuse its posts and ignore its aborts.
  */
 SLUICE_API void sluice_engine_destroy(struct sluice_engine *engine);
 
-/* Takes turns until sluice_engine_stop(). Returns 0, or -errno if the ring failed and cannot go on. */
+/*
+ * Takes turns until sluice_engine_stop(). Returns 0, or -errno if the ring failed and cannot go on: then only
+ * sluice_engine_destroy() is left to call, which tells every stream its on_close.
+ */
 SLUICE_API int sluice_engine_run(struct sluice_engine *engine);
 
 /*
  * [any thread, and signal handlers] Makes sluice_engine_run() return after its current turn; if it is not running,
- * the next call returns after one turn.
+ * the next call returns after one turn. The engine must outlive the call.
  */
 SLUICE_API void sluice_engine_stop(struct sluice_engine *engine);
 
@@ -58,16 +68,16 @@ SLUICE_API void sluice_engine_stop(struct sluice_engine *engine);
 
 /*
  * A descriptor that polls readable when sluice_engine_turn() has something to do; the same for the engine's whole life.
- * Do not read from it or close it. Before each wait, ask sluice_engine_wait_ns() how long it may last. It suits poll() and
- * epoll, level- and edge-triggered; a wait on it may end with EINTR though no signal came. From the first call on each
- * turn costs one system call more. Returns it, or -errno: -EMFILE, -ENFILE, -ENOMEM.
+ * Do not read from it or close it. Before each wait, ask sluice_engine_wait_ns() how long it may last. It suits poll()
+ * and epoll, level- and edge-triggered; a wait on it may end with EINTR though no signal came. From the first call on
+ * each turn costs one system call more. Returns it, or -errno: -EMFILE, -ENFILE, -ENOMEM.
  */
 SLUICE_API int sluice_engine_fd(struct sluice_engine *engine);
 
 /* Nanoseconds until a turn is due even if the descriptor stays quiet: 0 now, UINT64_MAX never. */
 SLUICE_API uint64_t sluice_engine_wait_ns(const struct sluice_engine *engine);
 
-/* One turn, without waiting. Returns 0, or -errno if the ring failed and cannot go on. */
+/* One turn, without waiting. Returns as sluice_engine_run(). Neither belongs inside a callback of this engine. */
 SLUICE_API int sluice_engine_turn(struct sluice_engine *engine);
 
 /* -- From other threads -------------------------------------------------------------------------------------- */
@@ -86,7 +96,10 @@ SLUICE_API void sluice_engine_post(struct sluice_engine *engine, struct sluice_p
 
 /* -- Timers -------------------------------------------------------------------------------------------------- */
 
-/* A timer. Embed it and set `fire`; all zero otherwise. Arming and cancelling cost no allocation and cannot fail. */
+/*
+ * A timer. Embed it and set `fire`; all zero otherwise. Its memory is yours and must last until it fires or is stopped;
+ * `fire` may free it or start it again. Starting and stopping cost no allocation and cannot fail.
+ */
 struct sluice_timer {
     void (*fire)(struct sluice_timer *timer);
     uint64_t deadline_ns; /* from here on the engine's */
@@ -94,10 +107,13 @@ struct sluice_timer {
     struct sluice_timer **link;
 };
 
-/* Fires once, `delay_ns` from now or up to 17 microseconds later. Arming an armed timer moves it. */
+/*
+ * Fires once, in the first turn that begins `delay_ns`, or up to 17 microseconds more, after sluice_engine_now().
+ * Starting a timer that runs moves it.
+ */
 SLUICE_API void sluice_timer_start(struct sluice_engine *engine, struct sluice_timer *timer, uint64_t delay_ns);
 
-/* Nothing happens if it is not armed. */
+/* It does not fire any more. Nothing happens if it was not running. */
 SLUICE_API void sluice_timer_stop(struct sluice_engine *engine, struct sluice_timer *timer);
 
 /* The engine's clock (CLOCK_MONOTONIC, nanoseconds), read once a turn. */
@@ -124,7 +140,7 @@ struct sluice_stats {
     uint64_t accepts;              /* connections accepted */
     uint64_t accept_errors;        /* times accepting had to pause: no descriptors, no memory */
     uint64_t streams;              /* now: streams not yet closed */
-    uint64_t queued_bytes;         /* now: in all send queues */
+    uint64_t queued_bytes;         /* now: in all send queues; while the engine sleeps, also what it sent just before */
     uint64_t receive_buffers_lent; /* now: receive buffers away from the kernel */
 };
 

@@ -28,11 +28,15 @@ struct sluice_frame_options {
  * Puts a message layer on top of `lower`. On success the layer owns `lower`: it takes over its events, and closing or
  * aborting the layer does the same to it; do not name `lower` again. On failure nothing has changed.
  *
+ * `options` is copied; NULL: a 16-bit big-endian length, messages up to 65535 bytes. Bytes that `lower` has received
+ * and not told go through the layer. on_open of the layer follows, also if `lower` was open before.
+ *
  * One send is one message, the empty one included; each on_data is one message, whole, without a copy where it lies in
  * one received buffer. A peer that announces a message over the limit fails the stream with -EMSGSIZE before any of
  * it is stored; a length that is not a number (varint) or an end inside a message, with -EBADMSG.
  *
- * Returns 0, -EINVAL (an unknown length kind, or a limit it cannot express), -EPIPE (lower is closing), or -ENOMEM.
+ * Returns 0, -EINVAL (an unknown length kind, or a limit it cannot express), -EPIPE (a direction of `lower` has ended
+ * or is ending), or -ENOMEM.
  */
 SLUICE_API int sluice_frame_stream(struct sluice_stream *lower, const struct sluice_frame_options *options,
                                    const struct sluice_stream_events *events, void *user,

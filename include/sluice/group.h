@@ -1,4 +1,8 @@
-/* A group: some threads, one engine each, sharing the work of listening. */
+/*
+ * A group: some threads, one engine each, sharing the work of listening.
+ *
+ * To create, to listen and to destroy belong to one thread at a time, which is none of the group's.
+ */
 #ifndef SLUICE_GROUP_H
 #define SLUICE_GROUP_H
 
@@ -19,9 +23,10 @@ struct sluice_group;
 SLUICE_API int sluice_group_create(const struct sluice_engine_options *options, size_t threads,
                                    struct sluice_group **group);
 
+/* How many engines there are. [any thread] */
 SLUICE_API size_t sluice_group_size(const struct sluice_group *group);
 
-/* Engine number `index` (wrapping), to post to. */
+/* Engine number `index` (wrapping), to post to. [any thread] */
 SLUICE_API struct sluice_engine *sluice_group_engine(const struct sluice_group *group, size_t index);
 
 /*
@@ -29,7 +34,7 @@ SLUICE_API struct sluice_engine *sluice_group_engine(const struct sluice_group *
  * spreads connections; on Unix sockets with one socket that all accept from. on_accept comes on the thread of the
  * stream's engine, so `user` is shared between threads. options->connection_limit is per engine.
  * `text` (may be NULL) gets the address as sluice_listener_address() writes it.
- * Not from a thread of the group. Returns 0, or -errno as sluice_listen(); then no engine listens.
+ * Listening ends with the group. Returns 0, or -errno as sluice_listen(); then no engine listens.
  */
 SLUICE_API int sluice_group_listen(struct sluice_group *group, const char *address,
                                    const struct sluice_listener_options *options,

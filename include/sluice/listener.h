@@ -10,12 +10,14 @@
 
 SLUICE_BEGIN
 
+/* Yours to name until its on_close returns. */
 struct sluice_listener;
 
+/* What a listener tells its user, from the engine's turn. The table must stay valid until on_close returns. */
 struct sluice_listener_events {
     /*
      * A connection. Say who hears it with sluice_stream_set_events(); until then its bytes are held. It is open:
-     * send, close and abort work at once.
+     * send, close and abort work at once. Never NULL.
      */
     void (*on_accept)(struct sluice_listener *listener, struct sluice_stream *stream, void *user);
     /*
@@ -23,7 +25,7 @@ struct sluice_listener_events {
      * goes on when a descriptor is free again. Told once for each time. May be NULL.
      */
     void (*on_error)(struct sluice_listener *listener, int error, void *user);
-    /* The listener is closed and its memory about to go: the last callback. May be NULL. */
+    /* The listener and its descriptor are closed, its memory is about to go: the last callback. May be NULL. */
     void (*on_close)(struct sluice_listener *listener, void *user);
 };
 
@@ -35,21 +37,28 @@ struct sluice_listener_options {
 };
 
 /*
- * Listens on an address. A name is looked up while the call waits. SO_REUSEADDR is set. A Unix path that a dead
- * process left behind is taken over; one where somebody listens is not. The path is removed when the listener closes.
+ * Listens on an address. A name is looked up while the call waits, which stops the engine: give an address where that
+ * matters. SO_REUSEADDR is set. A Unix path that a dead process left behind is taken over; one where somebody listens
+ * is not. The path is removed when the listener closes.
  *
- * `options` may be NULL; `events` must stay valid. Returns 0, -EINVAL (not an address), -EADDRINUSE,
- * -EADDRNOTAVAIL, -EACCES, -EHOSTUNREACH (the name does not resolve), -EMFILE, -ENOMEM,
- * -ESHUTDOWN (the engine is being destroyed)…
+ * `address` and `options` are copied; `options` may be NULL. Returns 0, -EINVAL (not an address: sluice_address_check()
+ * says why), -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EHOSTUNREACH (the name does not resolve), -EAGAIN (the name service
+ * does not answer now), -EMFILE, -ENOMEM, -ESHUTDOWN (the engine is being destroyed)…
  */
 SLUICE_API int sluice_listen(struct sluice_engine *engine, const char *address,
                              const struct sluice_listener_options *options, const struct sluice_listener_events *events,
                              void *user, struct sluice_listener **listener);
 
-/* The address in text, with the port that was given for port 0. Returns 0, or -ENOSPC. */
+/*
+ * The address in text, with the port that was given for port 0. SLUICE_ADDRESS_MAX bytes are always enough.
+ * Returns 0, or -ENOSPC.
+ */
 SLUICE_API int sluice_listener_address(const struct sluice_listener *listener, char *text, size_t text_size);
 
-/* Stops accepting; streams it accepted live on. on_close follows. Calling it again does nothing. */
+/*
+ * Stops accepting; streams it accepted live on. Connections that were accepted before and are not told yet may still
+ * be. on_close follows, from a turn. Calling it again until then does nothing.
+ */
 SLUICE_API void sluice_listener_close(struct sluice_listener *listener);
 
 SLUICE_END

@@ -41,6 +41,7 @@ enum sluice_feature {
                                                    where such a request misses an end that comes with the last bytes) */
 };
 
+/* Copied by whoever takes it. Sizes are in bytes, times in nanoseconds. */
 struct sluice_engine_options {
     size_t size; /* sizeof(struct sluice_engine_options): how a newer library knows an older program */
 
@@ -50,13 +51,16 @@ struct sluice_engine_options {
     uint32_t receive_buffer_size;  /* bytes in each; default 16384 */
     uint32_t huge_pages;           /* 1: put receive buffers on huge pages if there are any; default 0 */
 
-    /* Limits of a stream, in bytes. A stream can be given its own: sluice_stream_set_send_limits(). */
+    /*
+     * Limits of a stream. It can be given its own for sending: sluice_stream_set_send_limits(). What other threads
+     * posted may fill as much again as the send limit.
+     */
     uint64_t send_high_mark; /* a send that reaches it is answered SLUICE_FULL; default 64 KiB */
     uint64_t send_low_mark;  /* on_drain comes when the queue falls to it; default a quarter of the high mark */
     uint64_t send_limit;     /* a send that would pass it is refused, -ENOBUFS; default 16 MiB */
     uint64_t receive_limit;  /* bytes held for a paused stream before it fails, -ENOBUFS; default 4 MiB */
 
-    uint64_t memory_budget;     /* bytes all send queues of an engine may hold; default 1 GiB */
+    uint64_t memory_budget;     /* bytes all send queues of an engine, layers' included, may hold; default 1 GiB */
     uint64_t zero_copy_minimum; /* shared views of at least so many bytes go by zero-copy; default 0: never */
 
     uint64_t busy_poll_ns; /* look for completions so long before sleeping; default 0 */

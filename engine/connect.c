@@ -88,13 +88,13 @@ void connector_cancel(struct connector *connector)
 
 static void try_next(struct connector *connector);
 
-/* Nobody is left to win. */
 /* We had no descriptor or memory to try with. */
 static bool is_want_of_ours(int error)
 {
     return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
 }
 
+/* Nobody is left to win. */
 static void lose(struct connector *connector)
 {
     /* Comes back to connector_cancel(). */

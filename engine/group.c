@@ -24,6 +24,7 @@ struct member {
     struct sluice_engine *engine;
     int error;      /* of creating the engine */
     sem_t is_ready; /* `engine` and `error` stand */
+    sem_t may_end;  /* nobody names `engine` any more */
 };
 
 struct sluice_group {
@@ -42,8 +43,17 @@ static void *run_member(void *argument)
     if (member->error)
         return NULL;
     sluice_engine_run(member->engine);
+    /* Also if its ring failed: until then the group answers with it, and stops it. */
+    while (sem_wait(&member->may_end) < 0)
+        continue;
     sluice_engine_destroy(member->engine);
     return NULL;
+}
+
+static void finish_member(struct member *member)
+{
+    sem_destroy(&member->may_end);
+    sem_destroy(&member->is_ready);
 }
 
 /* Starts the thread and waits until its engine stands. Returns 0, or -errno: then there is no thread. */
@@ -53,16 +63,17 @@ static int start_member(struct member *member, size_t index)
     int error;
 
     sem_init(&member->is_ready, 0, 0);
+    sem_init(&member->may_end, 0, 0);
     error = -pthread_create(&member->thread, NULL, run_member, member);
     if (error) {
-        sem_destroy(&member->is_ready);
+        finish_member(member);
         return error;
     }
     while (sem_wait(&member->is_ready) < 0)
         continue;
     if (member->error) {
         pthread_join(member->thread, NULL);
-        sem_destroy(&member->is_ready);
+        finish_member(member);
         return member->error;
     }
     snprintf(name, sizeof name, "sluice-%u", (unsigned)(index % THREADS_MAX));
@@ -73,8 +84,9 @@ static int start_member(struct member *member, size_t index)
 static void stop_member(struct member *member)
 {
     sluice_engine_stop(member->engine);
+    sem_post(&member->may_end);
     pthread_join(member->thread, NULL);
-    sem_destroy(&member->is_ready);
+    finish_member(member);
 }
 
 static int start_members(struct sluice_group *group, const struct sluice_engine_options *options, size_t threads)
@@ -220,7 +232,8 @@ static int listen_on_others(struct sluice_group *group, struct listen_request *r
     return 0;
 }
 
-static int listen_on_all(struct sluice_group *group, struct listen_request *requests, char *text)
+static int listen_on_all(struct sluice_group *group, struct listen_request *requests, char *text, char *given,
+                         size_t given_size)
 {
     size_t count = 0;
     int error;
@@ -233,6 +246,8 @@ static int listen_on_all(struct sluice_group *group, struct listen_request *requ
     }
     if (!error)
         error = listen_on_others(group, requests, text, &count);
+    if (!error && given && snprintf(given, given_size, "%s", text) >= (int)given_size)
+        error = -ENOSPC;
     while (error && count > 0)
         run_and_wait(&requests[--count], run_close);
     return error;
@@ -256,9 +271,7 @@ int sluice_group_listen(struct sluice_group *group, const char *address, const s
         .events = events,
         .user = user,
     };
-    error = listen_on_all(group, requests, bound);
-    if (!error && text && snprintf(text, text_size, "%s", bound) >= (int)text_size)
-        error = -ENOSPC;
+    error = listen_on_all(group, requests, bound, text, text_size);
     free(requests);
     return error;
 }

@@ -202,6 +202,8 @@ int layer_init(struct layer *layer, const struct layer_kind *kind, struct sluice
     layer->lower = lower;
     lower->upper = &layer->stream;
     sluice_stream_set_events(lower, &layer_events, layer);
+    /* Idle time is the layer's from now on: it asks below when a byte last moved. */
+    sluice_stream_set_idle_timeout(lower, 0);
     /* The layer starts when it hears that `lower` is open, also if somebody else has heard it before. */
     lower->owes_open = lower->state == SLUICE_OPEN;
     return 0;

@@ -97,9 +97,21 @@ void send_queue_run(struct task *task)
     stream_unguard(stream);
 }
 
+/* The queue is `len` bytes shorter, or dropped: what arrived over its limit makes room for new posts. */
+static void pay_back(struct sluice_stream *stream, size_t len)
+{
+    uint64_t part = len < stream->overdrawn ? len : stream->overdrawn;
+
+    if (part == 0)
+        return;
+    stream->overdrawn -= part;
+    atomic_fetch_sub(&stream->posted, part);
+}
+
 /* The queue has become `len` bytes shorter: whatever waited for that comes next. */
 static void left_queue(struct sluice_stream *stream, size_t len)
 {
+    pay_back(stream, len);
     counter_subtract(&stream->engine->counters.queued_bytes, len);
     stream->active_at = stream->engine->now;
     if (!bytes_is_empty(&stream->unsent) || stream->owes_drain || stream_write_status(stream) != SLUICE_WRITABLE)
@@ -118,6 +130,7 @@ void send_queue_drop(struct sluice_stream *stream)
 
     stream->lost += stream->unsent.len;
     counter_subtract(&engine->counters.queued_bytes, stream->unsent.len);
+    pay_back(stream, stream->unsent.len);
     bytes_clear(&stream->unsent, &engine->pool);
 }
 
@@ -319,12 +332,18 @@ static void run_posted_send(struct sluice_post *post)
     struct posted_send *send = container_of(post, struct posted_send, post);
     struct sluice_stream *stream = send->stream;
     struct iovec piece = {.iov_base = send->data, .iov_len = send->len};
-    bool was_counted = atomic_fetch_sub(&stream->posted, send->len) & STREAM_POSTS_CLOSED;
+    bool was_counted = atomic_load(&stream->posted) & STREAM_POSTS_CLOSED;
     ssize_t added = -EPIPE;
+    size_t over = 0;
 
     /* Accepted when it was posted: no limit applies any more, and an end of our direction waits for it. */
     if (stream_write_status(stream) != SLUICE_WRITE_CLOSED)
         added = append_message(stream, &piece, 1, send->len, NULL);
+    /* What is over the limit stays reserved until as much has left the queue: so posters cannot fill it without end. */
+    if (added >= 0 && stream->unsent.len > stream->send_limit)
+        over = smaller(stream->unsent.len - stream->send_limit, send->len);
+    stream->overdrawn += over;
+    atomic_fetch_sub(&stream->posted, send->len - over);
     if (added >= 0)
         joined_queue(stream, (size_t)added);
     else if (!was_counted)
@@ -365,7 +384,8 @@ int sluice_stream_post_send(struct sluice_stream *stream, const void *data, size
         return error;
     }
     *send = (struct posted_send){.post.run = run_posted_send, .stream = stream, .len = len};
-    memcpy(send->data, data, len);
+    if (len > 0)
+        memcpy(send->data, data, len);
     sluice_stream_hold(stream);
     if (mailbox_post(stream->mailbox, &send->post))
         return 0;

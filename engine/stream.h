@@ -104,7 +104,8 @@ struct sluice_stream {
     /* From other threads. */
     struct sluice_post abort_post;
     _Atomic(int) abort_error; /* 0 until somebody aborts */
-    _Atomic(uint64_t) posted; /* bytes posted and not arrived yet; STREAM_POSTS_CLOSED once none may come */
+    _Atomic(uint64_t) posted; /* bytes posted that have no room yet; STREAM_POSTS_CLOSED once none may come */
+    uint64_t overdrawn;       /* of `posted`: arrived while the queue was at its limit, and is in it now */
 };
 
 #define STREAM_POSTS_CLOSED (UINT64_C(1) << 63)

@@ -463,6 +463,21 @@ Test(limits, of_one_thread_are_passed_by_a_group_that_shares_an_address)
     spread(PEER_UNIX);
 }
 
+Test(limits, of_the_room_for_its_address_leave_a_group_listening_nowhere)
+{
+    struct sluice_engine_options engine_options = net_options();
+    char given[SLUICE_ADDRESS_MAX];
+    char text[3];
+    struct sluice_group *group;
+
+    peer_make_address(PEER_UNIX, given);
+    cr_assert_eq(sluice_group_create(&engine_options, SHARDS, &group), 0);
+    cr_assert_eq(sluice_group_listen(group, given, NULL, &shard_accepting, NULL, text, sizeof text), -ENOSPC);
+    cr_assert_eq(peer_try_connect(given, 0), -ENOENT);
+    sluice_group_destroy(group);
+    peer_remove_folders();
+}
+
 Test(limits, of_connections_hold_for_each_engine_of_a_group)
 {
     struct sluice_listener_options options = {.connection_limit = 2};

@@ -146,6 +146,32 @@ STORY(threads, may_post_up_to_the_limit)
     end_all(&world, &left, &right);
 }
 
+/* What has arrived is in the queue, and the queue has a limit, too. */
+STORY(threads, whose_posts_arrive_faster_than_they_are_sent_are_refused_in_the_end)
+{
+    static const uint8_t bytes[10000];
+    struct world world;
+    struct record left;
+    struct record right;
+    int answer = 0;
+    int posts;
+
+    world_open(&world, NULL);
+    stack_open(stack, &world, &left, &right);
+    sluice_stream_pause(right.stream);
+    cr_assert_eq(sluice_stream_set_send_limits(left.stream, 1000, 2000, 100000), 0);
+    for (posts = 0; answer == 0 && posts < 10000; posts++) {
+        answer = sluice_stream_post_send(left.stream, bytes, sizeof bytes);
+        world_turn(&world);
+        cr_assert_leq(sluice_stream_queued(left.stream), 210000);
+    }
+    cr_assert_eq(answer, -ENOBUFS);
+    sluice_stream_resume(right.stream);
+    world_turns_until(&world, right.len == (size_t)(posts - 1) * sizeof bytes, 10 * MANY_TURNS);
+    cr_assert_eq(sluice_stream_post_send(left.stream, bytes, sizeof bytes), 0);
+    end_all(&world, &left, &right);
+}
+
 STORY(threads, whose_posts_come_too_late_are_counted)
 {
     struct world world;

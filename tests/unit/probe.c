@@ -292,7 +292,6 @@ Test(probe, gets_full_rings_again_as_soon_as_others_have_gone, .timeout = 20)
     const struct rlimit small = {.rlim_cur = 64 << 10, .rlim_max = 64 << 10};
     struct ring *rings[RINGS_MAX];
     int count;
-    int again;
 
     setrlimit(RLIMIT_MEMLOCK, &small);
     drop_privileges();
@@ -301,9 +300,10 @@ Test(probe, gets_full_rings_again_as_soon_as_others_have_gone, .timeout = 20)
     if (count == RINGS_MAX)
         cr_skip_test("this kernel does not charge rings to the limit");
     cr_assert_gt(count, 1);
-    again = open_rings(rings, count);
-    close_rings(rings, again);
-    cr_assert_geq(again, 1); /* others of the same user are charged to the same limit */
+    /* When depends on the kernel, and on others of the same user, who are charged to the same limit. */
+    while (open_rings(rings, 1) == 0)
+        continue;
+    close_rings(rings, 1);
 }
 
 Test(probe, blames_the_limit_on_descriptors, .timeout = 10)

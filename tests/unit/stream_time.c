@@ -87,6 +87,25 @@ STORY(time, an_idle_timeout_may_be_taken_back)
     clear_scene(&scene);
 }
 
+/* Whoever holds the upper end of a stack may not name what is below it. */
+STORY(time, an_idle_timeout_of_all_is_taken_back_for_the_whole_stack)
+{
+    struct sluice_engine_options options = {.idle_timeout_ns = 1000 * (uint64_t)MS};
+    struct later later = {.timer.fire = come};
+    struct scene scene;
+
+    if (strlen(stack->layers) > 1)
+        return;
+    set_scene(&scene, stack, &options);
+    sluice_stream_set_idle_timeout(scene.left.stream, 0);
+    sluice_stream_set_idle_timeout(scene.right.stream, 0);
+    sluice_timer_start(scene.world.engine, &later.timer, 1500 * (uint64_t)MS);
+    world_turns_until(&scene.world, later.has_come, 100 * MANY_TURNS);
+    cr_assert_eq(scene.left.closes, 0);
+    cr_assert_eq(scene.right.closes, 0);
+    clear_scene(&scene);
+}
+
 struct ticking {
     struct sluice_timer timer;
     struct scene *scene;

@@ -449,6 +449,19 @@ static void open_between(const struct stack *stack, struct world *near_world, st
     put_layers(stack->layers, near, &seed);
 }
 
+/* Posts of one thread run in order: what was posted before has run when this returns. */
+static bool has_closed_far(const struct far *far, const struct record *record)
+{
+    struct question question = {.post.run = answer, .record = record};
+
+    cr_assert_eq(sem_init(&question.is_answered, 0, 0), 0);
+    sluice_engine_post(far->world.engine, &question.post);
+    while (sem_wait(&question.is_answered) < 0)
+        continue;
+    sem_destroy(&question.is_answered);
+    return question.has_closed;
+}
+
 STORY(threads, talk_through_a_pair)
 {
     enum {
@@ -472,6 +485,7 @@ STORY(threads, talk_through_a_pair)
     cr_assert(has_heard(&near, data, MUCH));
     sluice_stream_close(near.stream);
     world_turns_until(&world, near.closes == 1, 100 * MANY_TURNS);
+    world_turns_until(&world, has_closed_far(&far, &record), 100 * MANY_TURNS);
     stop_far(&far);
     assert_closed(&near, 0, 0);
     assert_closed(&record, 0, 0);
@@ -512,19 +526,6 @@ static void answer(struct sluice_post *post)
 
     question->has_closed = question->record->closes > 0;
     sem_post(&question->is_answered);
-}
-
-/* Posts of one thread run in order: what was posted before has run when this returns. */
-static bool has_closed_far(const struct far *far, const struct record *record)
-{
-    struct question question = {.post.run = answer, .record = record};
-
-    cr_assert_eq(sem_init(&question.is_answered, 0, 0), 0);
-    sluice_engine_post(far->world.engine, &question.post);
-    while (sem_wait(&question.is_answered) < 0)
-        continue;
-    sem_destroy(&question.is_answered);
-    return question.has_closed;
 }
 
 STORY(threads, abort_their_ends_of_a_pair_at_any_moment)

@@ -449,6 +449,22 @@ static void open_between(const struct stack *stack, struct world *near_world, st
     put_layers(stack->layers, near, &seed);
 }
 
+/* What the far thread knows of a record, which is its own. */
+struct question {
+    struct sluice_post post;
+    const struct record *record;
+    bool has_closed;
+    sem_t is_answered;
+};
+
+static void answer(struct sluice_post *post)
+{
+    struct question *question = (struct question *)post;
+
+    question->has_closed = question->record->closes > 0;
+    sem_post(&question->is_answered);
+}
+
 /* Posts of one thread run in order: what was posted before has run when this returns. */
 static bool has_closed_far(const struct far *far, const struct record *record)
 {
@@ -510,22 +526,6 @@ static void echo_if_possible(struct record *record, const struct sluice_view *vi
     int answer = sluice_stream_send_view(record->stream, view);
 
     cr_assert(answer >= 0 || answer == -EPIPE);
-}
-
-/* What the far thread knows of a record, which is its own. */
-struct question {
-    struct sluice_post post;
-    const struct record *record;
-    bool has_closed;
-    sem_t is_answered;
-};
-
-static void answer(struct sluice_post *post)
-{
-    struct question *question = (struct question *)post;
-
-    question->has_closed = question->record->closes > 0;
-    sem_post(&question->is_answered);
 }
 
 STORY(threads, abort_their_ends_of_a_pair_at_any_moment)

@@ -105,6 +105,10 @@ static void enter(struct sluice_engine *engine, uint64_t deadline)
 
     engine->has_unsubmitted = false;
     engine->gathers_used = 0;
+    /* What the completions of a sleep tell happened now, not when the turn began. */
+    engine->has_slept = deadline > 0;
+    if (engine->has_slept)
+        engine->now = ring->ops->now(ring);
     if (error && !engine->error)
         engine->error = error;
     atomic_store_explicit(&engine->counters.enters, ring->enters, memory_order_relaxed);
@@ -244,7 +248,8 @@ static int take_turn(struct sluice_engine *engine, bool may_wait)
     assert(engine_is_mine(engine));
     assert(!engine->is_in_turn);
     engine->is_in_turn = true;
-    engine->now = engine->ring->ops->now(engine->ring);
+    if (!engine->has_slept)
+        engine->now = engine->ring->ops->now(engine->ring);
     mailbox_stay_awake(engine->mailbox);
     mailbox_run(engine->mailbox);
     run_tasks(engine);
@@ -260,6 +265,7 @@ static int take_turn(struct sluice_engine *engine, bool may_wait)
 
 int sluice_engine_turn(struct sluice_engine *engine)
 {
+    engine->has_slept = false;
     return take_turn(engine, false);
 }
 
@@ -267,6 +273,7 @@ int sluice_engine_run(struct sluice_engine *engine)
 {
     int error;
 
+    engine->has_slept = false;
     do
         error = take_turn(engine, true);
     while (!error && !atomic_load(&engine->is_stopping));
@@ -316,6 +323,7 @@ void sluice_engine_post(struct sluice_engine *engine, struct sluice_post *post)
 void sluice_timer_start(struct sluice_engine *engine, struct sluice_timer *timer, uint64_t delay_ns)
 {
     assert(engine_is_mine(engine));
+    engine_look_at_clock(engine);
     timers_start(&engine->timers, timer, delay_ns < UINT64_MAX - engine->now ? engine->now + delay_ns : UINT64_MAX);
 }
 

@@ -80,9 +80,10 @@ struct sluice_engine {
     struct pool pool;
     struct leases leases;
     struct mailbox *mailbox;
-    uint64_t now; /* read once a turn */
+    uint64_t now; /* read when a turn begins, after it slept, and by calls from outside a turn that start a time */
     int error;    /* the ring cannot go on: -errno; 0 as long as it can */
     bool is_in_turn;
+    bool has_slept;     /* the last thing it did: `now` was read when it woke */
     bool is_destroying; /* no new streams or listeners */
     atomic_bool is_stopping;
     bool has_unsubmitted; /* entries were filled since the last enter */
@@ -114,6 +115,13 @@ void engine_cancel(struct sluice_engine *engine, struct operation *operation);
 static inline bool engine_uses(const struct sluice_engine *engine, uint32_t feature)
 {
     return (engine->ring->features & feature) != 0;
+}
+
+/* Outside a turn, which may be long after the last one, `now` is of the past: whoever starts a time looks again. */
+static inline void engine_look_at_clock(struct sluice_engine *engine)
+{
+    if (!engine->is_in_turn)
+        engine->now = engine->ring->ops->now(engine->ring);
 }
 
 static inline bool engine_is_mine(const struct sluice_engine *engine)

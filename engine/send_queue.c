@@ -139,8 +139,10 @@ void send_queue_drop(struct sluice_stream *stream)
 /* Over a limit: nothing is taken, and if something is queued here, its drain is the time to try again. */
 static int refuse_for_now(struct sluice_stream *stream)
 {
-    if (!bytes_is_empty(&stream->unsent))
+    if (!bytes_is_empty(&stream->unsent)) {
         stream->owes_drain = true;
+        quiet_await(&stream->engine->quiet); /* the drain may come from one that was submitted before we owed it */
+    }
     return -ENOBUFS;
 }
 

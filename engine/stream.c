@@ -33,6 +33,7 @@ void stream_init(struct sluice_stream *stream, const struct stream_ops *ops, str
                  enum sluice_state state, const struct sluice_stream_events *events, void *user)
 {
     assert_complete(ops);
+    engine_look_at_clock(engine);
     *stream = (struct sluice_stream){
         .ops = ops,
         .events = events,
@@ -394,6 +395,7 @@ void sluice_stream_close(struct sluice_stream *stream)
         stream_fail(stream, -ECANCELED, SLUICE_LOCAL);
         return;
     }
+    engine_look_at_clock(stream->engine);
     set_cause(stream, 0, SLUICE_LOCAL);
     atomic_compare_exchange_strong(&stream->write_status, &writable, SLUICE_WRITE_CLOSING);
     stream->state = SLUICE_CLOSING;
@@ -441,6 +443,7 @@ void sluice_stream_set_idle_timeout(struct sluice_stream *stream, uint64_t timeo
     stream->idle_timeout_ns = timeout_ns;
     if (stream->state != SLUICE_OPEN)
         return;
+    engine_look_at_clock(stream->engine);
     if (timeout_ns)
         start_timer(stream, stream->engine->now, timeout_ns);
     else

@@ -171,6 +171,29 @@ int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluic
     return 0;
 }
 
+int bytes_append_private(struct bytes *bytes, struct pool *pool, const struct sluice_view *view)
+{
+    struct slice *slice = pool_take_slice(pool);
+    struct block *block = open_block(bytes);
+
+    if (!slice)
+        return -ENOMEM;
+    if (block && block->capacity - block->used >= view->len)
+        sluice_buffer_hold(&block->buffer);
+    else
+        block = pool_take_block(pool, view->len, true);
+    if (!block) {
+        pool_give_slice(pool, slice);
+        return -ENOMEM;
+    }
+    *slice = (struct slice){.data = block->data + block->used, .len = view->len, .buffer = &block->buffer};
+    if (view->len > 0)
+        memcpy(block->data + block->used, view->data, view->len);
+    block->used += view->len;
+    append_slice(bytes, slice);
+    return 0;
+}
+
 struct sluice_view bytes_take_first(struct bytes *bytes, struct pool *pool)
 {
     struct slice *slice = detach_first(bytes);

@@ -35,6 +35,9 @@ int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec
 /* Appends a slice of its own for the view, with one more reference to its buffer. Returns 0 or -ENOMEM. */
 int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluice_view *view);
 
+/* The same with a copy of its bytes, which shares the block of the slice before it if there is room. */
+int bytes_append_private(struct bytes *bytes, struct pool *pool, const struct sluice_view *view);
+
 /* Takes the first slice off; its reference goes to the view. There is one. */
 struct sluice_view bytes_take_first(struct bytes *bytes, struct pool *pool);
 

@@ -227,7 +227,7 @@ static const struct setting settings[] = {
         SETTING_MEMBER(disable),
         .meaning = "kernel features to do without",
         .allowed = "none, or names with commas between: defer_taskrun, single_issuer, registered_ring, "
-                   "multishot_accept, multishot_receive, zero_copy, inline_send, no_iowait, quiet_send, multishot_unix",
+                   "multishot_accept, multishot_receive, zero_copy, inline_send, no_iowait, quiet_send",
         .kind = SETTING_FEATURES,
         .minimum = 1,
         .maximum = SETTING_ALL_FEATURES,

@@ -31,23 +31,30 @@ static void hold_privately(struct sluice_stream *stream)
     counter_add(&stream->engine->counters.views_copied, copied);
 }
 
+/* What waits before it was copied when the user stopped taking: each view is looked at once, however many there are. */
+static int append_held(struct sluice_stream *stream, const struct sluice_view *view, bool is_told_soon)
+{
+    struct pool *pool = &stream->engine->pool;
+
+    if (is_told_soon || !buffer_is_lease(view->buffer))
+        return bytes_append_view(&stream->held, pool, view);
+    counter_add(&stream->engine->counters.views_copied, 1);
+    return bytes_append_private(&stream->held, pool, view);
+}
+
 void stream_hold(struct sluice_stream *stream, const struct sluice_view *view)
 {
+    bool is_told_soon = may_tell_data(stream);
+
     stream->active_at = stream->engine->now;
     if (stream->read_status == SLUICE_READ_CLOSED)
         return;
-    if (bytes_append_view(&stream->held, &stream->engine->pool, view) < 0) {
+    if (append_held(stream, view, is_told_soon) < 0)
         stream_fail(stream, -ENOMEM, SLUICE_LOCAL);
-        return;
-    }
-    if (!may_tell_data(stream)) {
-        hold_privately(stream);
-        if (stream->held.len > stream->engine->options.receive_limit) {
-            stream_fail(stream, -ENOBUFS, SLUICE_LOCAL);
-            return;
-        }
-    }
-    stream_schedule_work(stream);
+    else if (!is_told_soon && stream->held.len > stream->engine->options.receive_limit)
+        stream_fail(stream, -ENOBUFS, SLUICE_LOCAL);
+    else
+        stream_schedule_work(stream);
 }
 
 void stream_receive(struct sluice_stream *stream, const struct sluice_view *view)

@@ -38,10 +38,13 @@ static void prepare_receive(struct transport *transport, struct io_uring_sqe *en
 {
     struct sluice_engine *engine = transport->stream.engine;
     bool is_unix = container_of(transport, struct socket_stream, transport)->is_unix;
-    uint32_t wanted = RING_MULTISHOT_RECEIVE | (is_unix ? RING_MULTISHOT_UNIX : 0);
 
+    /*
+     * Since Linux 6.17 a Unix socket tells how much more there is, and an end does not count: a multishot receive that
+     * finds bytes and the end behind them in one event takes the bytes, and waits for ever. One at a time looks each time.
+     */
     ring_prep_receive(entry, transport->read_fd, engine->leases.buffers.group,
-                      (engine->ring->features & wanted) == wanted);
+                      engine_uses(engine, RING_MULTISHOT_RECEIVE) && !is_unix);
 }
 
 static uint32_t send_flags(const struct transport *transport)

@@ -34,7 +34,6 @@ enum ring_feature {
     RING_INLINE_SEND = 1 << 6, /* always offered: it is our way of sending, with a switch */
     RING_NO_IOWAIT = 1 << 7,
     RING_QUIET_SEND = 1 << 8,
-    RING_MULTISHOT_UNIX = 1 << 9,
 };
 
 struct ring;

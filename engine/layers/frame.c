@@ -19,10 +19,9 @@ struct frame {
     size_t limit;
     uint8_t header[VARINT_MAX]; /* the part of a length that has arrived */
     size_t header_len;
-    bool has_length;   /* true exactly while the header is whole and its message is not */
-    bool is_gathering; /* …and a part of that is in `partial` */
+    bool has_length; /* true exactly while the header is whole and its message is not */
     size_t message_len;
-    struct block *partial; /* the part of a message that has arrived, or an empty one to use again; or NULL */
+    struct block *partial; /* the part of a message that has arrived; else NULL */
 };
 
 /* -- Lengths ------------------------------------------------------------------------------------------------- */
@@ -121,21 +120,6 @@ static int take_header(struct frame *frame, struct sluice_view *view)
     return 0;
 }
 
-/* An empty block for the message to come together in: the last one again if it is free and large enough. */
-static int prepare_partial(struct frame *frame)
-{
-    struct block *partial = frame->partial;
-
-    if (partial && partial->buffer.references == 1 && partial->capacity >= frame->message_len) {
-        partial->used = 0;
-        return 0;
-    }
-    if (partial)
-        sluice_buffer_drop(&partial->buffer);
-    frame->partial = pool_take_block(&frame->layer.stream.engine->pool, frame->message_len, true);
-    return frame->partial ? 0 : -ENOMEM;
-}
-
 /* Tells the message, which lies whole at the front of the view. */
 static void tell_from_view(struct frame *frame, struct sluice_view *view)
 {
@@ -150,17 +134,14 @@ static void tell_from_view(struct frame *frame, struct sluice_view *view)
 /* Adds what the view has of the message to the part that came before, and tells it if that makes it whole. */
 static int gather_message(struct frame *frame, struct sluice_view *view)
 {
-    struct block *partial;
+    struct block *partial = frame->partial;
     size_t part;
 
-    if (!frame->is_gathering) {
-        int error = prepare_partial(frame);
-
-        if (error)
-            return error;
-        frame->is_gathering = true;
-    }
-    partial = frame->partial;
+    if (!partial)
+        partial = pool_take_block(&frame->layer.stream.engine->pool, frame->message_len, true);
+    if (!partial)
+        return -ENOMEM;
+    frame->partial = partial;
     part = frame->message_len - partial->used;
     if (part > view->len)
         part = view->len;
@@ -171,9 +152,11 @@ static int gather_message(struct frame *frame, struct sluice_view *view)
     if (partial->used == frame->message_len) {
         struct sluice_view message = {.data = partial->data, .len = partial->used, .buffer = &partial->buffer};
 
-        frame->is_gathering = false;
+        /* Not kept for the next one: an idle connection holds no memory for messages, and the pool has it back. */
+        frame->partial = NULL;
         frame->has_length = false;
         stream_receive(&frame->layer.stream, &message);
+        sluice_buffer_drop(&partial->buffer);
     }
     return 0;
 }
@@ -188,7 +171,7 @@ static int frame_receive(struct layer *layer, const struct sluice_view *arrived)
     while (!error && !layer->stream.is_aborted && (view.len > 0 || (frame->has_length && frame->message_len == 0))) {
         if (!frame->has_length)
             error = take_header(frame, &view);
-        else if (!frame->is_gathering && view.len >= frame->message_len)
+        else if (!frame->partial && view.len >= frame->message_len)
             tell_from_view(frame, &view);
         else
             error = gather_message(frame, &view);

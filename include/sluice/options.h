@@ -37,8 +37,6 @@ enum sluice_feature {
     SLUICE_FEATURE_INLINE_SEND = 1 << 6,       /* "inline_send": try a send at once, wait only if it must */
     SLUICE_FEATURE_NO_IOWAIT = 1 << 7,         /* "no_iowait": a sleeping engine is not shown as I/O wait (6.15) */
     SLUICE_FEATURE_QUIET_SEND = 1 << 8,        /* "quiet_send": a send that is taken whole is not answered (5.17) */
-    SLUICE_FEATURE_MULTISHOT_UNIX = 1 << 9,    /* "multishot_unix": one request a Unix socket, too (not 6.17 and 6.18,
-                                                   where such a request misses an end that comes with the last bytes) */
 };
 
 /* Copied by whoever takes it. Sizes are in bytes, times in nanoseconds. */

@@ -134,15 +134,10 @@ Test(features, stories_are_the_same_without_quiet_send)
     tell_without(SLUICE_FEATURE_QUIET_SEND);
 }
 
-Test(features, stories_are_the_same_without_multishot_unix)
-{
-    tell_without(SLUICE_FEATURE_MULTISHOT_UNIX);
-}
-
 /* The list above is all there are. */
 Test(features, have_a_story_each)
 {
-    cr_assert_eq(all_features(), 1023);
+    cr_assert_eq(all_features(), 511);
 }
 
 static void write_names(uint32_t features, char *names, size_t size)

@@ -292,11 +292,11 @@ Test(config, refuses_buffer_counts_that_are_no_power_of_two)
 
 Test(config, refuses_unknown_features)
 {
-    struct sluice_engine_options options = {.size = sizeof options, .disable = 1 << 10};
+    struct sluice_engine_options options = {.size = sizeof options, .disable = 1 << 9};
     char why[SLUICE_REASON_MAX] = "";
 
     cr_assert_eq(sluice_engine_options_check(&options, why, sizeof why), -EINVAL);
-    cr_assert(strstr(why, "SLUICE_DISABLE=1024"), "%s", why);
+    cr_assert(strstr(why, "SLUICE_DISABLE=512"), "%s", why);
     cr_assert(strstr(why, "no_iowait"), "%s", why);
     options.disable = 0xff;
     cr_assert_eq(sluice_engine_options_check(&options, why, sizeof why), 0);
@@ -530,8 +530,8 @@ Test(config, reads_features_to_do_without)
         {"zero_copy", SLUICE_FEATURE_ZERO_COPY},
         {"zero_copy,no_iowait", SLUICE_FEATURE_ZERO_COPY | SLUICE_FEATURE_NO_IOWAIT},
         {"no_iowait,zero_copy,zero_copy", SLUICE_FEATURE_ZERO_COPY | SLUICE_FEATURE_NO_IOWAIT},
-        {"defer_taskrun,single_issuer,registered_ring,multishot_accept,multishot_receive,zero_copy,inline_send,no_iowait,quiet_send,multishot_unix",
-         0x3ff},
+        {"defer_taskrun,single_issuer,registered_ring,multishot_accept,multishot_receive,zero_copy,inline_send,no_iowait,quiet_send",
+         0x1ff},
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -563,7 +563,7 @@ Test(config, refuses_features_it_does_not_know)
     };
 
     for (size_t i = 0; i < COUNT(texts); i++)
-        expect_refused("SLUICE_DISABLE", texts[i], "inline_send, no_iowait, quiet_send, multishot_unix");
+        expect_refused("SLUICE_DISABLE", texts[i], "inline_send, no_iowait, quiet_send");
 }
 
 Test(config, refuses_variables_it_does_not_know)
@@ -778,9 +778,8 @@ Test(config, names_features)
     cr_assert_str_eq(sluice_feature_name(SLUICE_FEATURE_INLINE_SEND), "inline_send");
     cr_assert_str_eq(sluice_feature_name(SLUICE_FEATURE_NO_IOWAIT), "no_iowait");
     cr_assert_str_eq(sluice_feature_name(SLUICE_FEATURE_QUIET_SEND), "quiet_send");
-    cr_assert_str_eq(sluice_feature_name(SLUICE_FEATURE_MULTISHOT_UNIX), "multishot_unix");
     cr_assert_null(sluice_feature_name(0));
-    cr_assert_null(sluice_feature_name(1 << 10));
+    cr_assert_null(sluice_feature_name(1 << 9));
     cr_assert_null(sluice_feature_name(UINT32_MAX));
     cr_assert_null(sluice_feature_name(SLUICE_FEATURE_ZERO_COPY | SLUICE_FEATURE_NO_IOWAIT));
 }

@@ -315,8 +315,8 @@ struct posted_send {
     uint8_t data[];
 };
 
-/* Reserves `len` of what may be under way. Fails once the last count was taken: then nothing may come any more. */
-static int reserve_posted(struct sluice_stream *stream, size_t len)
+/* Reserves `len` bytes of what may be under way. Fails once the last count was taken: then nothing may come any more. */
+static int reserve_bytes(struct sluice_stream *stream, size_t len)
 {
     uint64_t posted = atomic_load(&stream->posted);
 
@@ -329,6 +329,18 @@ static int reserve_posted(struct sluice_stream *stream, size_t len)
     return 0;
 }
 
+/* The same, and one of the posts. */
+static int reserve_post(struct sluice_stream *stream, size_t len)
+{
+    int error = -ENOBUFS;
+
+    if (atomic_fetch_add(&stream->posts, 1) < STREAM_POSTS_MAX)
+        error = reserve_bytes(stream, len);
+    if (error)
+        atomic_fetch_sub(&stream->posts, 1);
+    return error;
+}
+
 static void run_posted_send(struct sluice_post *post)
 {
     struct posted_send *send = container_of(post, struct posted_send, post);
@@ -338,6 +350,7 @@ static void run_posted_send(struct sluice_post *post)
     ssize_t added = -EPIPE;
     size_t over = 0;
 
+    atomic_fetch_sub(&stream->posts, 1);
     /* Accepted when it was posted: no limit applies any more, and an end of our direction waits for it. */
     if (stream_write_status(stream) != SLUICE_WRITE_CLOSED)
         added = append_message(stream, &piece, 1, send->len, NULL);
@@ -380,7 +393,7 @@ int sluice_stream_post_send(struct sluice_stream *stream, const void *data, size
     send = malloc(sizeof *send + len);
     if (!send)
         return -ENOMEM;
-    error = reserve_posted(stream, len);
+    error = reserve_post(stream, len);
     if (error) {
         free(send);
         return error;
@@ -392,6 +405,7 @@ int sluice_stream_post_send(struct sluice_stream *stream, const void *data, size
     if (mailbox_post(stream->mailbox, &send->post))
         return 0;
     atomic_fetch_sub(&stream->posted, len);
+    atomic_fetch_sub(&stream->posts, 1);
     sluice_stream_release(stream);
     free(send);
     return -EPIPE;

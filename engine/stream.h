@@ -21,6 +21,7 @@
 
 enum {
     STREAM_PREFIX_MAX = 16,     /* bytes that a message layer may put before a message */
+    STREAM_POSTS_MAX = 65536,   /* sends on their way from other threads */
     STREAM_VIEWS_PER_TASK = 32, /* views told before other streams have their turn */
 };
 
@@ -105,6 +106,7 @@ struct sluice_stream {
     struct sluice_post abort_post;
     _Atomic(int) abort_error; /* 0 until somebody aborts */
     _Atomic(uint64_t) posted; /* bytes posted that have no room yet; STREAM_POSTS_CLOSED once none may come */
+    _Atomic(uint32_t) posts;  /* how many are on their way, empty ones too */
     uint64_t overdrawn;       /* of `posted`: arrived while the queue was at its limit, and is in it now */
 };
 

@@ -381,6 +381,9 @@ Test(posts, stop_the_engine_from_a_signal_handler)
     uint64_t random = 6;
     struct net net;
 
+#ifdef __SANITIZE_THREAD__
+    cr_skip_test("it lets handlers run only in calls that it knows, and a ring is entered by none of them");
+#endif
     net_open(&net, NULL);
     engine_to_stop = net.engine;
     signal(SIGUSR1, stop_from_signal);

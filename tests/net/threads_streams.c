@@ -172,6 +172,27 @@ STORY(threads, whose_posts_arrive_faster_than_they_are_sent_are_refused_in_the_e
     end_all(&world, &left, &right);
 }
 
+/* Each takes memory, though it brings nothing. */
+Test(threads, who_post_nothing_are_refused_in_the_end)
+{
+    struct world world;
+    struct record left;
+    struct record right;
+    int posts = 0;
+
+    world_open(&world, NULL);
+    world_pair(&world, &left, &right, 0);
+    while (sluice_stream_post_send(left.stream, "", 0) == 0)
+        posts++;
+    cr_assert_eq(sluice_stream_post_send(left.stream, "x", 1), -ENOBUFS);
+    cr_assert_leq(posts, 100000);
+    world_settle(&world);
+    cr_assert_eq(sluice_stream_post_send(left.stream, "x", 1), 0);
+    world_settle(&world);
+    cr_assert_eq(right.len, 1);
+    end_all(&world, &left, &right);
+}
+
 STORY(threads, whose_posts_come_too_late_are_counted)
 {
     struct world world;

@@ -344,6 +344,9 @@ static bool may_fail(const struct connection *connection)
     for (int i = 0; i < 2; i++) {
         if (users[i].has_aborted || users[i].has_been_aborted || users[i].why.error == -ECANCELED)
             return true;
+        /* Who closes does not wait for ever for the peer to end: seed 5231522 sent for longer than that. */
+        if (users[i].has_closed && story->sim->now_ns - users[i].closed_at_ns >= story->options.linger_ns)
+            return true;
         /* A pipe's reader leaves at once. */
         if (connection->kind == CONNECTION_PIPES && users[i].has_closed)
             return true;

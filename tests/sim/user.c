@@ -212,6 +212,7 @@ void user_close(struct user *user)
     sim_trace(user->sim, "%s closes", user->name);
     cover(COVER_CLOSED);
     user->has_closed = true;
+    user->closed_at_ns = user->sim->now_ns;
     sluice_stream_close(user->stream);
 }
 

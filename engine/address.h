@@ -32,9 +32,8 @@ int address_parse(const char *text, struct address *address, char *why, size_t w
 
 /*
  * Writes an address as people write it. An IPv4 address in IPv6 clothing (::ffff:127.0.0.1), which is how IPv4 peers of
- * a "*" listener look, is written as the IPv4 address it is. A Unix socket without a name is "unix:". Control characters
- * in Unix names are written \xNN.
- * Returns 0, or -ENOSPC with `text` untouched.
+ * a "*" listener look, is written as the IPv4 address it is. A Unix socket without a name is "unix:". Control
+ * characters in Unix names are written \xNN. Returns 0, or -ENOSPC with `text` untouched.
  */
 int address_format(const struct ring_address *address, char *text, size_t text_size);
 

@@ -85,8 +85,8 @@ static struct slice *take_empty(struct pool *pool, size_t len)
 }
 
 /*
- * Appends slices with room for `len` bytes in all, but no bytes; large blocks if more are likely to follow. Returns 0 or
- * -ENOMEM.
+ * Appends slices with room for `len` bytes in all, but no bytes; large blocks if more are likely to follow. Returns 0
+ * or -ENOMEM.
  */
 static int make_room(struct bytes *bytes, struct pool *pool, size_t len, bool is_growing)
 {

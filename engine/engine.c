@@ -170,8 +170,8 @@ void engine_cancel(struct sluice_engine *engine, struct operation *operation)
 }
 
 /*
- * A cancel does not find a request that the kernel is about to run again: a multishot receive that has had its share, or
- * that was armed with bytes waiting. If the request is still armed by then, ask once more.
+ * A cancel does not find a request that the kernel is about to run again: a multishot receive that has had its share,
+ * or that was armed with bytes waiting. If the request is still armed by then, ask once more.
  */
 static void take_cancel(struct sluice_engine *engine, const struct io_uring_cqe *completion)
 {

@@ -1,4 +1,6 @@
-/* Streams over pipes, terminals and files; sockets that came from elsewhere go to socket_stream.c. See <sluice/fd.h>. */
+/*
+ * Streams over pipes, terminals and files; sockets that came from elsewhere go to socket_stream.c. See <sluice/fd.h>.
+ */
 #include <sluice/fd.h>
 
 #include <assert.h>

@@ -26,8 +26,9 @@ struct layer_kind {
     /* The peer ended its direction below. Returns 0, or -errno if that is no proper end here. */
     int (*end)(struct layer *layer);
     /*
-     * Moves bytes of layer->stream.unsent down with layer_send(), and reports them with stream_sent(). Called while the stream below is
-     * not full; may move only some, as long as it moves some. Returns 0, or -errno: the stream then fails with it.
+     * Moves bytes of layer->stream.unsent down with layer_send(), and reports them with stream_sent(). Called while the
+     * stream below is not full; may move only some, as long as it moves some. Returns 0, or -errno: the stream then
+     * fails with it.
      */
     int (*send)(struct layer *layer);
     /* Everything was sent and our direction ends: say goodbye below. The framework then ends the stream below. */
@@ -45,8 +46,8 @@ struct layer {
 };
 
 /*
- * Puts a layer, in zeroed memory that starts with it, on top of `lower`, which it owns from now on. Returns 0, or -EPIPE
- * if `lower` is ending: then nothing has changed, and the memory is still the caller's.
+ * Puts a layer, in zeroed memory that starts with it, on top of `lower`, which it owns from now on. Returns 0, or
+ * -EPIPE if `lower` is ending: then nothing has changed, and the memory is still the caller's.
  */
 int layer_init(struct layer *layer, const struct layer_kind *kind, struct sluice_stream *lower,
                const struct sluice_stream_events *events, void *user);

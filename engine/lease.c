@@ -9,8 +9,9 @@
 
 enum {
     /*
-     * Nobody keeps a buffer when at most a quarter is with the kernel, so what is kept leaves it a quarter; and receivers
-     * are fed from an eighth on. The second is the smaller fraction, or keepers could starve receivers for ever.
+     * Nobody keeps a buffer when at most a quarter is with the kernel, so what is kept leaves it a quarter; and
+     * receivers are fed from an eighth on. The second is the smaller fraction, or keepers could starve receivers for
+     * ever.
      */
     SCARCE_FRACTION = 4,
     FEED_FRACTION = 8,

@@ -133,7 +133,9 @@ static void pair_flush(struct sluice_stream *stream)
     notify(pair->peer);
 }
 
-/* Tells the reader's user what lies in one piece at the front. Returns false if there is nothing, or nobody wants it. */
+/*
+ * Tells the reader's user what lies in one piece at the front. Returns false if there is nothing, or nobody wants it.
+ */
 static bool read_piece(struct pair_stream *pair)
 {
     struct direction *incoming = pair->incoming;

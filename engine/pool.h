@@ -35,7 +35,10 @@ struct block {
 enum {
     BLOCK_SMALL = 1024 - sizeof(struct block), /* for a few small messages */
     BLOCK_LARGE = 16384,                       /* as much as a received buffer of the usual size holds */
-    /* For what must lie in one piece: a pair's view that is kept, a message that came in parts, with prefixes of layers. */
+    /*
+     * For what must lie in one piece: a pair's view that is kept, a message that came in parts, with prefixes of
+     * layers.
+     */
     BLOCK_HUGE = 65536 + 64,
     POOL_SMALL_MAX = 8192, /* how many of each to keep */
     POOL_LARGE_MAX = 1024,

@@ -315,7 +315,9 @@ struct posted_send {
     uint8_t data[];
 };
 
-/* Reserves `len` bytes of what may be under way. Fails once the last count was taken: then nothing may come any more. */
+/*
+ * Reserves `len` bytes of what may be under way. Fails once the last count was taken: then nothing may come any more.
+ */
 static int reserve_bytes(struct sluice_stream *stream, size_t len)
 {
     uint64_t posted = atomic_load(&stream->posted);
@@ -373,8 +375,8 @@ static void run_posted_send(struct sluice_post *post)
 }
 
 /*
- * What is counted here will not arrive. While the engine is destroyed, a thread may have counted a post that the mailbox is
- * about to refuse: it is told -EPIPE, and on_close counts it all the same.
+ * What is counted here will not arrive. While the engine is destroyed, a thread may have counted a post that the
+ * mailbox is about to refuse: it is told -EPIPE, and on_close counts it all the same.
  */
 uint64_t send_queue_close_posts(struct sluice_stream *stream)
 {

@@ -41,7 +41,8 @@ static void prepare_receive(struct transport *transport, struct io_uring_sqe *en
 
     /*
      * Since Linux 6.17 a Unix socket tells how much more there is, and an end does not count: a multishot receive that
-     * finds bytes and the end behind them in one event takes the bytes, and waits for ever. One at a time looks each time.
+     * finds bytes and the end behind them in one event takes the bytes, and waits for ever. One at a time looks each
+     * time.
      */
     ring_prep_receive(entry, transport->read_fd, engine->leases.buffers.group,
                       engine_uses(engine, RING_MULTISHOT_RECEIVE) && !is_unix);
@@ -54,15 +55,16 @@ static uint32_t send_flags(const struct transport *transport)
     return engine_uses(transport->stream.engine, RING_INLINE_SEND) ? RING_SEND_INLINE : 0;
 }
 
-/* Once the kernel has taken these `len` bytes, there is nothing left to do. */
-static uint32_t quiet_flag(const struct sluice_stream *stream, size_t len)
+/* The same flags, and quiet: if once the kernel has taken these `len` bytes there is nothing left to do. */
+static uint32_t quieted(const struct sluice_stream *stream, size_t len, uint32_t flags)
 {
     const struct sluice_engine *engine = stream->engine;
-    bool is_quiet = len == stream->unsent.len && len <= QUIET_MAX && !stream->owes_drain &&
-                    engine_uses(engine, RING_QUIET_SEND) && quiet_has_room(&engine->quiet) &&
-                    stream_write_status(stream) == SLUICE_WRITABLE;
+    bool is_last = len == stream->unsent.len && !stream->owes_drain && stream_write_status(stream) == SLUICE_WRITABLE;
 
-    return is_quiet ? RING_SEND_QUIET : 0;
+    if (!is_last || len > QUIET_MAX || !(flags & RING_SEND_INLINE) || !engine_uses(engine, RING_QUIET_SEND) ||
+        !quiet_has_room(&engine->quiet))
+        return flags;
+    return flags | RING_SEND_QUIET;
 }
 
 static void send_one(struct transport *transport, const struct slice *slice, uint32_t flags)
@@ -70,9 +72,7 @@ static void send_one(struct transport *transport, const struct slice *slice, uin
     struct io_uring_sqe *entry = engine_get_entry(transport->stream.engine);
     size_t len = slice->len < GATHER_BYTES ? slice->len : GATHER_BYTES;
 
-    if (flags & RING_SEND_INLINE)
-        flags |= quiet_flag(&transport->stream, len);
-    ring_prep_send(entry, transport->write_fd, slice->data, len, flags);
+    ring_prep_send(entry, transport->write_fd, slice->data, len, quieted(&transport->stream, len, flags));
     transport_arm_send(transport, &transport->send, entry, len);
 }
 
@@ -86,9 +86,7 @@ static void send_many(struct transport *transport, uint32_t flags)
     gather->message = (struct msghdr){.msg_iov = gather->pieces};
     gather->message.msg_iovlen =
         bytes_gather(&transport->stream.unsent, gather->pieces, GATHER_PIECES, GATHER_BYTES, &len);
-    if (flags & RING_SEND_INLINE)
-        flags |= quiet_flag(&transport->stream, len);
-    ring_prep_send_vector(entry, transport->write_fd, &gather->message, flags);
+    ring_prep_send_vector(entry, transport->write_fd, &gather->message, quieted(&transport->stream, len, flags));
     transport_arm_send(transport, &transport->send, entry, len);
 }
 
@@ -142,10 +140,10 @@ static void socket_close(struct sluice_stream *stream)
 }
 
 /*
- * The peer has taken bytes of ours since we last asked. While our own queue stands still that is the only sign of a slow
- * peer, because a socket becomes writable again by the third of its buffer. The first time we ask, what it has ever
- * taken counts: then it is given the benefit of the doubt. (Of Unix sockets the kernel tells more than our bytes: what it
- * tells is only compared.)
+ * The peer has taken bytes of ours since we last asked. While our own queue stands still that is the only sign of a
+ * slow peer, because a socket becomes writable again by the third of its buffer. The first time we ask, what it has
+ * ever taken counts: then it is given the benefit of the doubt. (Of Unix sockets the kernel tells more than our bytes:
+ * what it tells is only compared.)
  */
 static bool peer_is_taking(struct socket_stream *socket)
 {

@@ -6,7 +6,9 @@
 
 struct connector;
 
-/* Over a connected socket, which becomes the stream's. Open from the start. 0, or -ENOMEM: the socket is the caller's. */
+/*
+ * Over a connected socket, which becomes the stream's. Open from the start. 0, or -ENOMEM: the socket is the caller's.
+ */
 int socket_stream_adopt(struct sluice_engine *engine, int fd, int family, const struct sluice_stream_events *events,
                         void *user, struct sluice_stream **stream);
 

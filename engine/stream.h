@@ -168,7 +168,9 @@ void stream_end(struct sluice_stream *stream);
 void stream_fail(struct sluice_stream *stream, int error, enum sluice_side side);
 /* The same, but what has arrived is told first. Nothing more is sent from now on. */
 void stream_fail_after_data(struct sluice_stream *stream, int error, enum sluice_side side);
-/* The peer takes no more, but may still have sent: nothing is sent from now on, and the end of its bytes is a failure. */
+/*
+ * The peer takes no more, but may still have sent: nothing is sent from now on, and the end of its bytes is a failure.
+ */
 void stream_break(struct sluice_stream *stream, int error, enum sluice_side side);
 /* Starts the linger time of a stream that is winding down, again if it runs. */
 void stream_start_linger(struct sluice_stream *stream);

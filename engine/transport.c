@@ -171,8 +171,10 @@ static void fail_send(struct transport *transport, int error)
     }
     /* The peer is gone, but what it sent before may still be on its way up: hear it out. */
     stream_break(stream, error, SLUICE_REMOTE);
-    /* Our send took the news of the reset from the socket, and a receive that waits may not be woken for it again: a new
-     * one looks for itself. */
+    /*
+     * Our send took the news of the reset from the socket, and a receive that waits may not be woken for it again: a
+     * new one looks for itself.
+     */
     if (transport->receive.is_armed)
         engine_cancel(stream->engine, &transport->receive);
 }

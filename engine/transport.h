@@ -46,12 +46,16 @@ static inline struct transport *transport_of(const struct sluice_stream *stream)
     return container_of(stream, struct transport, stream);
 }
 
-/* Over descriptors that become the transport's, in zeroed memory that starts with it. 0, or -ENOMEM: nothing changed. */
+/*
+ * Over descriptors that become the transport's, in zeroed memory that starts with it. 0, or -ENOMEM: nothing changed.
+ */
 int transport_init(struct transport *transport, const struct transport_kind *kind, const struct stream_ops *ops,
                    struct sluice_engine *engine, enum sluice_state state, const struct sluice_stream_events *events,
                    void *user);
 
-/* Submits the entry as this stream's send of `len` bytes, as `operation`: its own, or one that calls transport_sent(). */
+/*
+ * Submits the entry as this stream's send of `len` bytes, as `operation`: its own, or one that calls transport_sent().
+ */
 void transport_arm_send(struct transport *transport, struct operation *operation, struct io_uring_sqe *entry,
                         size_t len);
 /* The answer to a send, however it was submitted: a count or -errno. */

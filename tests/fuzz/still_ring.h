@@ -1,6 +1,6 @@
 /*
- * Engines on a ring below which nothing happens: it takes no requests, and its clock moves when it is told to. Enough for
- * streams in memory, and cheap to make for each input.
+ * Engines on a ring below which nothing happens: it takes no requests, and its clock moves when it is told to. Enough
+ * for streams in memory, and cheap to make for each input.
  */
 #ifndef FUZZ_STILL_RING_H
 #define FUZZ_STILL_RING_H

@@ -2,8 +2,8 @@
  * Fuzzes the stream API: the input is a program of calls on the two ends of a stack in memory, made at any time, also
  * within callbacks. A model of each end knows what every call has to answer, and what has to be told.
  *
- * Input: three bytes that choose the stack; then calls, each a byte (the highest bit chooses the end) and what it needs.
- * With FUZZ_TRACE set, tells what it does.
+ * Input: three bytes that choose the stack; then calls, each a byte (the highest bit chooses the end) and what it
+ * needs. With FUZZ_TRACE set, tells what it does.
  */
 #include <errno.h>
 #include <stdarg.h>

@@ -2,8 +2,8 @@
  * Connecting on real sockets: names and the race between their addresses (RFC 8305), what cannot be reached, giving up,
  * and what cannot be listened on.
  *
- * Names that end in ".test" are resolved by a resolver of this file, which takes the place of the C library's: so a story
- * decides which addresses a name has, and for how long nobody knows them. All other names go to the C library.
+ * Names that end in ".test" are resolved by a resolver of this file, which takes the place of the C library's: so a
+ * story decides which addresses a name has, and for how long nobody knows them. All other names go to the C library.
  */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
@@ -349,7 +349,9 @@ Test(connect, tells_the_cause_of_the_last_attempt)
     fail_to_connect("refused.test:1", -ECONNREFUSED);
 }
 
-/* The dead ones are still being tried when the first of them is overtaken; they are given up and their sockets closed. */
+/*
+ * The dead ones are still being tried when the first of them is overtaken; they are given up and their sockets closed.
+ */
 Test(connect, keeps_no_attempt_that_lost)
 {
     struct dead_end dead_ends[3];

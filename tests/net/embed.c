@@ -1,7 +1,7 @@
 /*
- * Engines in a loop that is not theirs. The loop here is strict: it waits for as long as the engine says and no shorter,
- * and gives a turn only to an engine whose descriptor is readable or whose time has come. A wake-up that is lost leaves it
- * waiting until its patience ends, which is a failure.
+ * Engines in a loop that is not theirs. The loop here is strict: it waits for as long as the engine says and no
+ * shorter, and gives a turn only to an engine whose descriptor is readable or whose time has come. A wake-up that is
+ * lost leaves it waiting until its patience ends, which is a failure.
  */
 #include <criterion/criterion.h>
 #include <errno.h>

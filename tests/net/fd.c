@@ -1,4 +1,6 @@
-/* Streams over descriptors that exist already: pipes, terminals, files, devices, and sockets that came from elsewhere. */
+/*
+ * Streams over descriptors that exist already: pipes, terminals, files, devices, and sockets that came from elsewhere.
+ */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,6 @@
-/* Limits that are reached: descriptors, connections, backlogs, budgets. Each is told, costs nobody a byte, and passes. */
+/*
+ * Limits that are reached: descriptors, connections, backlogs, budgets. Each is told, costs nobody a byte, and passes.
+ */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -729,7 +731,10 @@ static void keep_newest(struct sluice_listener *listener, struct sluice_stream *
     newest = stream;
 }
 
-/* The flooder is asked for a flood by one byte of a client that then pauses, until it has been refused. Returns the depth. */
+/*
+ * The flooder is asked for a flood by one byte of a client that then pauses, until it has been refused. Returns the
+ * depth.
+ */
 static size_t flood(int sends, int frames)
 {
     static const struct sluice_listener_events keeping = {.on_accept = keep_newest};

@@ -45,8 +45,8 @@ static void raise_limit(void)
 /* -- The other side ------------------------------------------------------------------------------------------ */
 
 /*
- * A process of plain sockets, which says 'y' when what it was told to do is done. It asserts nothing: only the test's own
- * process can. The descriptor is ours to talk to it.
+ * A process of plain sockets, which says 'y' when what it was told to do is done. It asserts nothing: only the test's
+ * own process can. The descriptor is ours to talk to it.
  */
 struct crowd {
     pid_t process;

@@ -1,4 +1,6 @@
-/* What came while an engine slept, or while its loop was busy elsewhere, came when it woke; and it sleeps over nothing. */
+/*
+ * What came while an engine slept, or while its loop was busy elsewhere, came when it woke; and it sleeps over nothing.
+ */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>

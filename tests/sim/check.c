@@ -1,6 +1,6 @@
 /*
- * What must hold between any two steps of an engine, whatever its users do: nobody waits for what will not come, nothing
- * passes its limit, and time is spent on something.
+ * What must hold between any two steps of an engine, whatever its users do: nobody waits for what will not come,
+ * nothing passes its limit, and time is spent on something.
  */
 #include <string.h>
 
@@ -59,7 +59,10 @@ static void check_flush(struct sim *sim, const struct sluice_stream *stream)
         require(
             sim,
             !stream->owes_drain || stream->unsent.len > stream->low_mark ||
-                /* A refusal for want of the engine's budget may owe one below the mark: the next bytes to leave bring it. */
+                /*
+                 * A refusal for want of the engine's budget may owe one below the mark: the next bytes to leave bring
+                 * it.
+                 */
                 (!bytes_is_empty(&stream->unsent) && stream->ops->is_blocked(stream)),
             stream, "a drain is owed, and nobody will tell it");
     if (status == SLUICE_WRITE_CLOSING && bytes_is_empty(&stream->unsent) && atomic_load(&stream->posted) == 0)

@@ -411,7 +411,10 @@ static void on_end(struct sluice_stream *stream, void *argument)
     user->has_ended = true;
     cover(COVER_ENDED);
     sim_trace(user->sim, "%s hears the end", user->name);
-    /* What another thread posted may have come too late: the peer's on_close counts it. On pipes any end looks like this. */
+    /*
+     * What another thread posted may have come too late: the peer's on_close counts it. On pipes any end looks like
+     * this.
+     */
     if (user->peer && !user->is_on_pipes && !user->peer->is_poster && user->heard != user->peer->accepted)
         violated(user, "hears the end before everything that was sent");
     if (chance(user, 2))

@@ -1,7 +1,8 @@
 /*
  * A user of one stream in a story: does random things at random times, and checks everything it is told.
  *
- * What it sends is a pattern in which each byte depends on its place, so that a byte lost, doubled, or out of place shows.
+ * What it sends is a pattern in which each byte depends on its place, so that a byte lost, doubled, or out of place
+ * shows.
  */
 #ifndef SIM_USER_H
 #define SIM_USER_H

@@ -530,7 +530,8 @@ Test(config, reads_features_to_do_without)
         {"zero_copy", SLUICE_FEATURE_ZERO_COPY},
         {"zero_copy,no_iowait", SLUICE_FEATURE_ZERO_COPY | SLUICE_FEATURE_NO_IOWAIT},
         {"no_iowait,zero_copy,zero_copy", SLUICE_FEATURE_ZERO_COPY | SLUICE_FEATURE_NO_IOWAIT},
-        {"defer_taskrun,single_issuer,registered_ring,multishot_accept,multishot_receive,zero_copy,inline_send,no_iowait,quiet_send",
+        {"defer_taskrun,single_issuer,registered_ring,multishot_accept,multishot_receive,zero_copy,inline_send,"
+         "no_iowait,quiet_send",
          0x1ff},
     };
 

@@ -17,30 +17,25 @@ enum {
     FEED_FRACTION = 8,
 };
 
+static bool can_feed(const struct leases *leases)
+{
+    return leases->buffers.available > 0 && leases->buffers.available >= leases->buffers.count / FEED_FRACTION;
+}
+
+/* As many as there are buffers, first come first: of all at once most would find none, and do so at each feeding. */
 static void feed_starving(struct task *task)
 {
     struct leases *leases = container_of(task, struct leases, feed);
-    struct link fed;
 
-    /* Takes the list first: a receiver may starve again at once. */
-    link_init(&fed);
-    while (!link_is_alone(&leases->starving)) {
-        struct link *link = leases->starving.next;
-
-        link_remove(link);
-        link_append(&fed, link);
-    }
-    while (!link_is_alone(&fed)) {
-        struct starving *starving = container_of(fed.next, struct starving, link);
+    for (uint32_t left = leases->buffers.available; left > 0 && !link_is_alone(&leases->starving); left--) {
+        struct starving *starving = container_of(leases->starving.next, struct starving, link);
 
         link_remove(&starving->link);
         starving->feed(starving);
     }
-}
-
-static bool can_feed(const struct leases *leases)
-{
-    return leases->buffers.available > 0 && leases->buffers.available >= leases->buffers.count / FEED_FRACTION;
+    /* These may have nothing to receive: then the others' turn is the next pass. */
+    if (!link_is_alone(&leases->starving) && can_feed(leases))
+        lane_push(&leases->tasks->work, &leases->feed);
 }
 
 static void return_lease(struct sluice_buffer *buffer)

@@ -5,11 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static void append_slice(struct bytes *bytes, struct slice *slice)
 {
     slice->next = NULL;
@@ -113,18 +108,9 @@ static size_t fill_slice(struct slice *slice, const uint8_t *data, size_t len)
     return part;
 }
 
-static size_t total_len(const struct iovec *pieces, size_t count)
-{
-    size_t len = 0;
-
-    for (size_t i = 0; i < count; i++)
-        len += pieces[i].iov_len;
-    return len;
-}
-
 int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count)
 {
-    size_t len = total_len(pieces, count);
+    size_t len = bytes_total(pieces, count);
     struct bytes rest = {0};
     const struct block *open;
     struct slice *slice;

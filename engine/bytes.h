@@ -11,6 +11,21 @@
 
 #include "engine/pool.h"
 
+static inline size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The bytes of all pieces. */
+static inline size_t bytes_total(const struct iovec *pieces, size_t count)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < count; i++)
+        len += pieces[i].iov_len;
+    return len;
+}
+
 struct bytes {
     struct slice *first;
     struct slice *last;

@@ -10,11 +10,6 @@
 #include "engine/socket_stream.h"
 #include "engine/transport.h"
 
-static struct ring *ring_of(const struct sluice_stream *stream)
-{
-    return stream->engine->ring;
-}
-
 /* -- Moving bytes -------------------------------------------------------------------------------------------- */
 
 static void prepare_receive(struct transport *transport, struct io_uring_sqe *entry)

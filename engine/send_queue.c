@@ -11,20 +11,6 @@ enum {
     PASS_MAX = 64 * 1024, /* bytes that a layer moves down at a time */
 };
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t total_len(const struct iovec *pieces, size_t count)
-{
-    size_t len = 0;
-
-    for (size_t i = 0; i < count; i++)
-        len += pieces[i].iov_len;
-    return len;
-}
-
 /* -- The guarded flusher ------------------------------------------------------------------------------------- */
 
 /* No post may come any more. Returns false if some are on their way: they were accepted, and schedule the flush. */
@@ -208,7 +194,7 @@ static ssize_t append_message(struct sluice_stream *stream, const struct iovec *
 
 int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
 {
-    size_t len = total_len(pieces, count);
+    size_t len = bytes_total(pieces, count);
     ssize_t added;
     int refusal;
 
@@ -246,7 +232,7 @@ int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_vi
 
 int stream_carry(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
 {
-    size_t len = total_len(pieces, count);
+    size_t len = bytes_total(pieces, count);
     ssize_t added;
 
     if (stream_write_status(stream) != SLUICE_WRITABLE)

@@ -27,11 +27,6 @@ static struct socket_stream *socket_of(const struct sluice_stream *stream)
     return container_of(transport_of(stream), struct socket_stream, transport);
 }
 
-static struct ring *ring_of(const struct sluice_stream *stream)
-{
-    return stream->engine->ring;
-}
-
 /* -- Moving bytes -------------------------------------------------------------------------------------------- */
 
 static void prepare_receive(struct transport *transport, struct io_uring_sqe *entry)

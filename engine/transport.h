@@ -46,6 +46,11 @@ static inline struct transport *transport_of(const struct sluice_stream *stream)
     return container_of(stream, struct transport, stream);
 }
 
+static inline struct ring *ring_of(const struct sluice_stream *stream)
+{
+    return stream->engine->ring;
+}
+
 /*
  * Over descriptors that become the transport's, in zeroed memory that starts with it. 0, or -ENOMEM: nothing changed.
  */

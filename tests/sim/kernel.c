@@ -17,7 +17,8 @@ enum {
     FIRST_OVERFLOW = 64,
 };
 
-#define TOO_LATE_NS UINT64_C(120000000000) /* twice the time in which everything must have ended */
+#define TOO_LATE_NS    UINT64_C(120000000000) /* twice the time in which everything must have ended */
+#define QUIET_SLEEP_NS UINT64_C(1000000)      /* the longest that a buffer may be kept for nothing */
 
 static struct sim_ring *of(struct ring *ring)
 {
@@ -162,17 +163,34 @@ static bool waits_for_quiet_send(const struct sluice_stream *stream)
            (status == SLUICE_WRITABLE && (stream->owes_drain || stream->unsent.len > transport->sending_len));
 }
 
-static void check_quiet_sends(const struct sim_ring *self)
+/* It has a quiet send out that keeps a buffer which others wait to have back. */
+static bool keeps_buffer_quietly(const struct sluice_stream *stream)
 {
+    const struct transport *transport = transport_of(stream);
+    const struct slice *slice = stream->unsent.first;
+
+    if (!transport->sending || !transport->sending->is_quiet)
+        return false;
+    while (slice && block_of(slice->buffer))
+        slice = slice->next;
+    return slice;
+}
+
+static void check_quiet_sends(const struct sim_ring *self, uint64_t deadline_ns)
+{
+    bool is_long = deadline_ns > self->sim->now_ns + QUIET_SLEEP_NS;
+
     for (const struct link *link = self->engine->streams.next; link != &self->engine->streams; link = link->next) {
         const struct sluice_stream *stream = container_of(link, struct sluice_stream, link);
 
         if (check_is_transport(stream) && waits_for_quiet_send(stream))
             sim_violated(self->sim, "an engine sleeps over a quiet send that somebody waits for");
+        if (is_long && check_is_transport(stream) && keeps_buffer_quietly(stream))
+            sim_violated(self->sim, "an engine sleeps for long over a buffer that a quiet send has done with");
     }
 }
 
-static void check_may_sleep(struct sim_ring *self)
+static void check_may_sleep(struct sim_ring *self, uint64_t deadline_ns)
 {
     if (self->sim->now_ns > TOO_LATE_NS)
         sim_violated(self->sim, "an engine does not come to its end");
@@ -182,7 +200,7 @@ static void check_may_sleep(struct sim_ring *self)
         sim_violated(self->sim, "an engine goes to sleep with tasks queued");
     if (!mailbox_is_empty(self->engine->mailbox))
         sim_violated(self->sim, "an engine goes to sleep with posts in its mailbox");
-    check_quiet_sends(self);
+    check_quiet_sends(self, deadline_ns);
 }
 
 /* Until enough is there, the time is over, or a signal comes. */
@@ -191,7 +209,7 @@ static void wait_for(struct sim_ring *self, uint32_t completions, uint64_t deadl
     struct sim *sim = self->sim;
 
     if (deadline_ns > sim->now_ns && self->count < completions)
-        check_may_sleep(self);
+        check_may_sleep(self, deadline_ns);
     while (deadline_ns > sim->now_ns && self->count < completions) {
         uint64_t next_ns;
 

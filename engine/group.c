@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -167,9 +168,29 @@ struct listen_request {
     const struct sluice_listener_events *events;
     void *user;
     const struct sluice_listener *model; /* share its socket; NULL: open one on `address` */
+    bool shares_port;                    /* once it listens, others may join it on its address */
     struct sluice_listener *listener;    /* the result; or what to close */
     int error;
 };
+
+static bool is_unix(const struct sluice_listener *listener)
+{
+    return listener->address.any.sa_family == AF_UNIX;
+}
+
+/*
+ * Only once the first socket listens may others join it. Were it bound with SO_REUSEPORT already, it would join those of
+ * another program on that port, where it has to be refused.
+ */
+static int share_port(struct listen_request *request)
+{
+    struct ring *ring = request->engine->ring;
+    int error = ring->ops->share(ring, request->listener->fd);
+
+    if (error)
+        sluice_listener_close(request->listener);
+    return error;
+}
 
 /* On the engine's thread. */
 static void run_listen(struct sluice_post *post)
@@ -182,6 +203,8 @@ static void run_listen(struct sluice_post *post)
     if (!request->model) {
         request->error = sluice_listen(engine, request->address, request->options, request->events, request->user,
                                        &request->listener);
+        if (!request->error && request->shares_port && !is_unix(request->listener))
+            request->error = share_port(request);
     } else {
         fd = ring->ops->duplicate(ring, request->model->fd);
         request->error = fd < 0 ? fd
@@ -215,16 +238,19 @@ static void run_and_wait(struct listen_request *request, void (*run)(struct slui
 static int listen_on_others(struct sluice_group *group, struct listen_request *requests, const char *address,
                             size_t *count)
 {
-    bool is_unix = requests[0].listener->address.any.sa_family == AF_UNIX;
+    struct sluice_listener_options joining = *requests[0].options;
 
+    joining.reuse_port = 1;
     for (*count = 1; *count < group->count; ++*count) {
         struct listen_request *request = &requests[*count];
 
         *request = requests[0];
         request->engine = group->members[*count].engine;
         request->address = address;
+        request->options = &joining;
+        request->shares_port = false;
         /* Unix sockets cannot share an address, but accept from one socket just as well. */
-        request->model = is_unix ? requests[0].listener : NULL;
+        request->model = is_unix(requests[0].listener) ? requests[0].listener : NULL;
         run_and_wait(request, run_listen);
         if (request->error)
             return request->error;
@@ -263,13 +289,13 @@ int sluice_group_listen(struct sluice_group *group, const char *address, const s
 
     if (!requests)
         return -ENOMEM;
-    options.reuse_port = group->count > 1;
     requests[0] = (struct listen_request){
         .engine = group->members[0].engine,
         .address = address,
         .options = &options,
         .events = events,
         .user = user,
+        .shares_port = group->count > 1,
     };
     error = listen_on_all(group, requests, bound, text, text_size);
     free(requests);

@@ -241,6 +241,7 @@ static const struct ring_ops linux_ops = {
     .woken = linux_woken,
     .open_socket = socket_open,
     .listen = socket_listen,
+    .share = socket_share,
     .duplicate = socket_duplicate,
     .adopt_socket = socket_adopt,
     .shutdown_write = socket_shutdown_write,

@@ -117,6 +117,8 @@ struct ring_ops {
     int (*open_socket)(struct ring *ring, int family);
     /* A listening socket on `address`, rewritten to what was bound. Returns it, or -errno. */
     int (*listen)(struct ring *ring, struct ring_address *address, uint32_t backlog, bool reuse_port);
+    /* Lets others of this user listen on the address of a TCP listener from now on, if they share it too. 0 or -errno. */
+    int (*share)(struct ring *ring, int fd);
     /* Another descriptor for the same socket. Returns it, or -errno. */
     int (*duplicate)(struct ring *ring, int fd);
     /* Sets what our sockets have set (TCP_NODELAY); accepted ones inherit it from their listener. Returns its family. */

@@ -168,6 +168,12 @@ close_socket:
     return result;
 }
 
+int socket_share(struct ring *ring, int fd)
+{
+    (void)ring;
+    return set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+}
+
 void socket_unlink(struct ring *ring, const struct ring_address *address)
 {
     (void)ring;

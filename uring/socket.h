@@ -10,6 +10,7 @@
 
 int socket_open(struct ring *ring, int family);
 int socket_listen(struct ring *ring, struct ring_address *address, uint32_t backlog, bool reuse_port);
+int socket_share(struct ring *ring, int fd);
 int socket_duplicate(struct ring *ring, int fd);
 int socket_adopt(struct ring *ring, int fd);
 int socket_shutdown_write(struct ring *ring, int fd);

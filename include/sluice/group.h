@@ -31,7 +31,8 @@ SLUICE_API struct sluice_engine *sluice_group_engine(const struct sluice_group *
 
 /*
  * Listens on `address` from every engine: on TCP with one SO_REUSEPORT socket an engine, between which the kernel
- * spreads connections; on Unix sockets with one socket that all accept from. on_accept comes on the thread of the
+ * spreads connections; on Unix sockets with one socket that all accept from. A port on which another program listens is
+ * refused, unless options->reuse_port says to share it with that one, too. on_accept comes on the thread of the
  * stream's engine, so `user` is shared between threads. options->connection_limit is per engine.
  * `text` (may be NULL) gets the address as sluice_listener_address() writes it.
  * Listening ends with the group. Returns 0, or -errno as sluice_listen(); then no engine listens.

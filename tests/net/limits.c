@@ -465,6 +465,31 @@ Test(limits, of_one_thread_are_passed_by_a_group_that_shares_an_address)
     spread(PEER_UNIX);
 }
 
+/* What a group shares among its engines is not for the group of another program. */
+Test(limits, a_group_does_not_join_another_on_its_port)
+{
+    struct sluice_listener_options sharing = {.reuse_port = 1};
+    struct sluice_engine_options engine_options = net_options();
+    char address[SLUICE_ADDRESS_MAX];
+    struct sluice_group *other;
+    struct shards shards;
+    int peers[PEERS];
+
+    cr_assert_eq(sluice_group_create(&engine_options, SHARDS, &other), 0);
+    shards_open(&shards, PEER_TCP4, NULL, address);
+    cr_assert_eq(sluice_group_listen(other, address, NULL, &shard_accepting, &shards, NULL, 0), -EADDRINUSE);
+    /* Nobody of the other group has stayed: every connection comes to the first. */
+    connect_peers(peers, PEERS, address);
+    await_shards(&shards, PEERS);
+    cr_assert_eq(accepted_by_all(&shards), PEERS);
+    for (int i = 0; i < PEERS; i++)
+        close(peers[i]);
+    await_shards(&shards, PEERS);
+    cr_assert_eq(sluice_group_listen(other, address, &sharing, &shard_accepting, &shards, NULL, 0), 0);
+    sluice_group_destroy(other);
+    shards_close(&shards);
+}
+
 Test(limits, of_the_room_for_its_address_leave_a_group_listening_nowhere)
 {
     struct sluice_engine_options engine_options = net_options();

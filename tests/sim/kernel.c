@@ -365,6 +365,12 @@ static int listen_on(struct ring *ring, struct ring_address *address, uint32_t b
     return fd;
 }
 
+static int share(struct ring *ring, int fd)
+{
+    network_get(of(ring)->sim->network, fd);
+    return 0;
+}
+
 static int duplicate(struct ring *ring, int fd)
 {
     (void)ring;
@@ -467,6 +473,7 @@ static const struct ring_ops sim_ops = {
     .woken = woken,
     .open_socket = open_socket,
     .listen = listen_on,
+    .share = share,
     .duplicate = duplicate,
     .adopt_socket = adopt_socket,
     .shutdown_write = shutdown_write,

@@ -99,9 +99,9 @@ static void close_socket(struct sluice_listener *listener)
     struct ring *ring = listener->engine->ring;
 
     assert(!listener->accept.is_armed);
-    ring->ops->close(ring, listener->fd, false);
     if (listener->owns_path)
         ring->ops->unlink(ring, &listener->address);
+    ring->ops->close(ring, listener->fd, false);
     listener->fd = -1;
     lane_push(&listener->engine->tasks.work, &listener->work);
 }
@@ -277,6 +277,8 @@ int sluice_listen(struct sluice_engine *engine, const char *text, const struct s
                   const struct sluice_listener_events *events, void *user, struct sluice_listener **listener)
 {
     uint32_t backlog = options && options->backlog ? options->backlog : engine->options.backlog;
+    struct ring *ring = engine->ring;
+    bool owns_path;
     struct address address;
     struct ring_address socket;
     char why[SLUICE_REASON_MAX];
@@ -296,8 +298,11 @@ int sluice_listen(struct sluice_engine *engine, const char *text, const struct s
     fd = open_listening(engine, &address, &socket, backlog, options && options->reuse_port);
     if (fd < 0)
         return fd;
-    error = listener_adopt(engine, fd, &socket, socket.any.sa_family == AF_UNIX, options, events, user, listener);
+    owns_path = socket.any.sa_family == AF_UNIX;
+    error = listener_adopt(engine, fd, &socket, owns_path, options, events, user, listener);
+    if (error && owns_path)
+        ring->ops->unlink(ring, &socket);
     if (error)
-        engine->ring->ops->close(engine->ring, fd, false);
+        ring->ops->close(ring, fd, false);
     return error;
 }

@@ -63,6 +63,9 @@ struct ring_address {
         struct sockaddr_storage storage;
     };
     socklen_t len;
+    /* Of a listener on a Unix path: the file that it made there, so that unlink() leaves another's alone. Else 0. */
+    uint64_t path_device;
+    uint64_t path_inode;
 };
 
 /*
@@ -127,7 +130,10 @@ struct ring_ops {
     int (*shutdown_write)(struct ring *ring, int fd);
     /* The one place where descriptors are closed. No request may be in flight on it. `reset`: RST instead of FIN. */
     void (*close)(struct ring *ring, int fd, bool reset);
-    /* Removes the path of a Unix listener; abstract names need none. */
+    /*
+     * Removes the path of a Unix listener, if it still names the file that listen() made; abstract names need none. Call
+     * it before the last close(): until then no other file can have the same number.
+     */
     void (*unlink)(struct ring *ring, const struct ring_address *address);
     /* Bytes that were sent and the peer has not acknowledged (TCP) or read (Unix). 0 or more, or -errno. */
     int (*unacknowledged)(struct ring *ring, int fd);

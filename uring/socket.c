@@ -54,13 +54,34 @@ static bool get_path(const struct ring_address *address, struct path *path)
 {
     const struct sockaddr_un *name = (const struct sockaddr_un *)&address->storage;
     const size_t start = offsetof(struct sockaddr_un, sun_path);
+    size_t len;
 
     if (address->any.sa_family != AF_UNIX || address->len <= start || name->sun_path[0] == '\0')
         return false;
-    assert(address->len <= sizeof *name);
-    memcpy(path->text, name->sun_path, address->len - start);
-    path->text[address->len - start] = '\0';
+    /* The kernel counts the NUL of the longest path, for which there is no room. */
+    len = address->len < sizeof *name ? address->len - start : sizeof name->sun_path;
+    memcpy(path->text, name->sun_path, len);
+    path->text[len] = '\0';
     return true;
+}
+
+/* Whoever moves or removes the path of a listener may have made room for another: it is known by what bind() made. */
+static void remember_path(struct ring_address *address)
+{
+    struct path path;
+    struct stat status;
+
+    if (get_path(address, &path) && lstat(path.text, &status) == 0) {
+        address->path_device = status.st_dev;
+        address->path_inode = status.st_ino;
+    }
+}
+
+static bool is_remembered(const struct ring_address *address, const char *path)
+{
+    struct stat status;
+
+    return lstat(path, &status) == 0 && status.st_dev == address->path_device && status.st_ino == address->path_inode;
 }
 
 static void remove_path(const struct ring_address *address)
@@ -159,6 +180,7 @@ int socket_listen(struct ring *ring, struct ring_address *address, uint32_t back
     result = listen_on(fd, address, backlog);
     if (result < 0)
         goto unlink_path;
+    remember_path(address);
     return fd;
 
 unlink_path:
@@ -176,8 +198,11 @@ int socket_share(struct ring *ring, int fd)
 
 void socket_unlink(struct ring *ring, const struct ring_address *address)
 {
+    struct path path;
+
     (void)ring;
-    remove_path(address);
+    if (get_path(address, &path) && is_remembered(address, path.text))
+        unlink(path.text);
 }
 
 /* -- Connected sockets --------------------------------------------------------------------------------------- */

@@ -39,7 +39,7 @@ struct sluice_listener_options {
 /*
  * Listens on an address. A name is looked up while the call waits, which stops the engine: give an address where that
  * matters. SO_REUSEADDR is set. A Unix path that a dead process left behind is taken over; one where somebody listens
- * is not. The path is removed when the listener closes.
+ * is not. The path is removed when the listener closes, unless it names something else by then.
  *
  * `address` and `options` are copied; `options` may be NULL. Returns 0, -EINVAL (not an address: sluice_address_check()
  * says why), -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EHOSTUNREACH (the name does not resolve), -EAGAIN (the name service

@@ -30,6 +30,7 @@ TestSuite(allocations, .timeout = 60);
 /* Calls from the library and from this test, but not from libc, criterion or a sanitizer. */
 static atomic_int allocations;
 static atomic_int frees;
+static atomic_bool are_refused; /* by calloc, with which the library makes what it has not had yet */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -56,7 +57,7 @@ void *__wrap_malloc(size_t size)
 void *__wrap_calloc(size_t count, size_t size)
 {
     atomic_fetch_add(&allocations, 1);
-    return __real_calloc(count, size);
+    return are_refused ? NULL : __real_calloc(count, size);
 }
 
 void *__wrap_realloc(void *memory, size_t size)
@@ -99,6 +100,32 @@ Test(allocations, of_the_library_are_seen)
     cr_assert_gt(allocations, 0);
     net_close(&net);
     cr_assert_eq(frees, allocations);
+}
+
+static void accept_nobody(struct sluice_listener *listener, struct sluice_stream *stream, void *user)
+{
+    (void)listener;
+    (void)stream;
+    (void)user;
+}
+
+Test(allocations, refused_to_a_listener_leave_no_path_behind)
+{
+    static const struct sluice_listener_events accepting = {.on_accept = accept_nobody};
+    char address[SLUICE_ADDRESS_MAX];
+    struct sluice_listener *listener;
+    struct net net;
+    int error;
+
+    net_open(&net, NULL);
+    peer_make_address(PEER_UNIX, address);
+    are_refused = true;
+    error = sluice_listen(net.engine, address, NULL, &accepting, NULL, &listener);
+    are_refused = false;
+    cr_assert_eq(error, -ENOMEM);
+    cr_assert_eq(access(strchr(address, '/'), F_OK), -1);
+    net_close(&net);
+    peer_remove_folders();
 }
 
 /* -- Ways ---------------------------------------------------------------------------------------------------- */

@@ -244,6 +244,39 @@ Test(socket, listens_on_a_path_until_it_is_removed)
     remove_folder();
 }
 
+Test(socket, leaves_a_path_to_who_listens_there_since_it_was_moved)
+{
+    const char *path = new_path();
+    struct ring_address first = unix_name(path, strlen(path) + 1);
+    struct ring_address second = first;
+
+    listen_on(&first);
+    cr_assert_eq(rename(path, "old"), 0);
+    listen_on(&second);
+    socket_unlink(none, &first);
+    connect_to(&second);
+    cr_assert_eq(unlink("old"), 0);
+    socket_unlink(none, &second);
+    cr_assert_eq(access(path, F_OK), -1);
+    remove_folder();
+}
+
+/* As long as the first is open, the second cannot have its number. */
+Test(socket, leaves_a_path_to_who_listens_there_since_it_was_removed)
+{
+    const char *path = new_path();
+    struct ring_address first = unix_name(path, strlen(path) + 1);
+    struct ring_address second = first;
+
+    listen_on(&first);
+    cr_assert_eq(unlink(path), 0);
+    listen_on(&second);
+    socket_unlink(none, &first);
+    connect_to(&second);
+    socket_unlink(none, &second);
+    remove_folder();
+}
+
 Test(socket, takes_over_a_path_on_which_nobody_listens_any_more)
 {
     const char *path = new_path();
@@ -290,7 +323,7 @@ Test(socket, does_not_take_a_path_from_a_datagram_socket)
     cr_assert_eq(bind(other, &address.any, address.len), 0);
     cr_assert_eq(socket_listen(none, &address, BACKLOG, false), -EADDRINUSE);
     cr_assert_eq(access(path, F_OK), 0);
-    socket_unlink(none, &address);
+    cr_assert_eq(unlink(path), 0);
     remove_folder();
 }
 
@@ -320,7 +353,6 @@ Test(socket, listens_on_the_longest_path_there_can_be)
     socket_close(none, listen_on(&address), false);
     address = unix_name(path, sizeof path);
     listen_on(&address);
-    address = unix_name(path, sizeof path);
     socket_unlink(none, &address);
     remove_folder();
 }

@@ -55,28 +55,38 @@ destroy_ring:
     return error;
 }
 
-/* Pins the calling thread to CPU `cpu - 1`; 0: leaves it where it is. */
-static int pin_thread(uint32_t cpu)
+/* Pins the calling thread to CPU `cpu - 1`; 0: leaves it where it is. `before` gets where it could run. */
+static int pin_thread(uint32_t cpu, cpu_set_t *before)
 {
     cpu_set_t set;
 
     if (cpu == 0)
         return 0;
+    CPU_ZERO(before); /* stays empty, and is refused later, where there are more CPUs than it can name */
+    pthread_getaffinity_np(pthread_self(), sizeof *before, before);
     CPU_ZERO(&set);
     CPU_SET(cpu - 1, &set);
     return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+static void unpin_thread(uint32_t cpu, const cpu_set_t *before)
+{
+    if (cpu > 0)
+        pthread_setaffinity_np(pthread_self(), sizeof *before, before);
 }
 
 int sluice_engine_create(const struct sluice_engine_options *given, struct sluice_engine **engine)
 {
     struct sluice_engine_options options;
     char why[SLUICE_REASON_MAX];
+    cpu_set_t before;
     struct ring *ring;
     int error = config_complete(given, &options, why, sizeof why);
 
     if (error)
         return error;
-    error = pin_thread(options.thread_cpu);
+    /* Before anything else, so that the memory is near the CPU. */
+    error = pin_thread(options.thread_cpu, &before);
     if (error)
         return error;
     error = ring_open_linux(
@@ -90,9 +100,11 @@ int sluice_engine_create(const struct sluice_engine_options *given, struct sluic
             .sqpoll_cpu = (int)options.sqpoll_cpu - 1,
         },
         &ring);
+    if (!error)
+        error = engine_create_on(ring, &options, engine);
     if (error)
-        return error;
-    return engine_create_on(ring, &options, engine);
+        unpin_thread(options.thread_cpu, &before);
+    return error;
 }
 
 /* -- The ring ------------------------------------------------------------------------------------------------ */

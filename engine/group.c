@@ -93,7 +93,8 @@ static void stop_member(struct member *member)
 static int start_members(struct sluice_group *group, const struct sluice_engine_options *options, size_t threads)
 {
     uint32_t cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    int error = 0;
+    /* Only those that follow the first wrap: a first CPU that is not there is as wrong here as for a lone engine. */
+    int error = options->thread_cpu > cpus ? -EINVAL : 0;
 
     while (!error && group->count < threads) {
         struct member *member = &group->members[group->count];

@@ -16,6 +16,8 @@
 #define GROUP_FILE    "/proc/sys/kernel/io_uring_group"
 #define STATUS_FILE   "/proc/self/status"
 #define RING_CALLS    "io_uring_setup, io_uring_enter and io_uring_register"
+#define SIZES                                                                                                          \
+    "SLUICE_RECEIVE_BUFFER_COUNT, SLUICE_RECEIVE_BUFFER_SIZE, SLUICE_RING_ENTRIES or SLUICE_COMPLETION_ENTRIES"
 
 enum {
     FILE_SIZE_MAX = 4096, /* of /proc/self/status, about 1.5 KiB */
@@ -120,13 +122,11 @@ static void explain_memory(char *text, size_t size)
     unsigned long long limit = limit_of(RLIMIT_MEMLOCK);
 
     if (limit == RLIM_INFINITY || has_capability(CAP_IPC_LOCK))
-        snprintf(text, size,
-                 "the kernel has no memory for a ring: free some, or lower SLUICE_RING_ENTRIES and "
-                 "SLUICE_COMPLETION_ENTRIES");
+        snprintf(text, size, "no memory for a ring or its receive buffers: free some, or lower " SIZES);
     else
         snprintf(text, size,
                  "this user may lock no more memory (RLIMIT_MEMLOCK = %llu KiB): raise it (ulimit -l, LimitMEMLOCK=), "
-                 "setcap cap_ipc_lock+ep the program, or lower SLUICE_RING_ENTRIES and SLUICE_COMPLETION_ENTRIES",
+                 "setcap cap_ipc_lock+ep the program, or lower " SIZES,
                  limit / 1024);
 }
 
@@ -167,8 +167,9 @@ void probe_explain(int error, char *text, size_t text_size)
         break;
     case -EINVAL:
         snprintf(text, text_size,
-                 "the kernel refuses the settings of the ring: see SLUICE_RING_ENTRIES, SLUICE_COMPLETION_ENTRIES and "
-                 "SLUICE_SQPOLL_CPU (a CPU that is online and that this process may use)");
+                 "the kernel refuses the settings of the ring or its thread: see SLUICE_RING_ENTRIES, "
+                 "SLUICE_COMPLETION_ENTRIES, SLUICE_THREAD_CPU and SLUICE_SQPOLL_CPU (a CPU that is online and that "
+                 "this process may use)");
         break;
     case -EEXIST:
         snprintf(text, text_size, "the ring belongs to another thread: only the thread that opened it may use it");

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -554,6 +555,34 @@ Test(limits, an_address_is_shared_only_if_both_say_so)
     cr_assert_eq(sluice_listen(net.engine, first.address, &shared, &shard_accepting, NULL, &refused), -EADDRINUSE);
     server_close(&first);
     net_close(&net);
+}
+
+Test(limits, of_the_processors_hold_for_the_first_thread_of_a_group)
+{
+    struct sluice_engine_options options = net_options();
+    struct sluice_group *group;
+
+    options.thread_cpu = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN) + 1;
+    cr_assert_eq(sluice_group_create(&options, 1, &group), -EINVAL);
+}
+
+Test(limits, of_descriptors_refuse_an_engine_and_leave_its_thread_where_it_was)
+{
+    struct sluice_engine_options options = net_options();
+    struct sluice_engine *engine;
+    cpu_set_t before;
+    cpu_set_t after;
+    int error;
+
+    cr_assert_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    for (options.thread_cpu = 1; !CPU_ISSET(options.thread_cpu - 1, &before); options.thread_cpu++)
+        continue;
+    leave_fds(0);
+    error = sluice_engine_create(&options, &engine);
+    leave_all_fds();
+    cr_assert_eq(error, -EMFILE);
+    cr_assert_eq(sched_getaffinity(0, sizeof after, &after), 0);
+    cr_assert(CPU_EQUAL(&before, &after), "of %d CPUs, %d are left", CPU_COUNT(&before), CPU_COUNT(&after));
 }
 
 /* -- Budgets ------------------------------------------------------------------------------------------------- */

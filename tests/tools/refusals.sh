@@ -173,6 +173,11 @@ claim "with the reason" matches "$(cat errors)" "^sluice load: $address: .*Too m
 interrupt_server
 claim "and the server does not mind" equal $status 0
 
+for verb in 'cat unix:@nobody' 'serve 127.0.0.1:0' 'load 127.0.0.1:1' bench; do
+    # shellcheck disable=SC2086 # each verb with its address
+    fails '^sluice [a-z]+: .*SLUICE_THREAD_CPU.*a CPU that is online' env SLUICE_THREAD_CPU=1023 "$sluice" $verb
+done
+
 # -- io_uring refused, told apart -------------------------------------------------------------------------------
 
 # `refused_by PATTERN COMMAND...` for each verb that needs a ring.

@@ -243,7 +243,8 @@ Test(probe, does_not_blame_that_limit_when_it_does_not_bind_us, .timeout = 10)
 {
     if (!has_ipc_lock())
         cr_skip_test("CAP_IPC_LOCK is needed");
-    assert_mentions(explain(-ENOMEM), "kernel has no memory");
+    assert_mentions(explain(-ENOMEM), "no memory for a ring or its receive buffers");
+    assert_mentions(explain(-ENOMEM), "SLUICE_RECEIVE_BUFFER_SIZE");
 }
 
 Test(probe, gets_a_smaller_ring_when_locked_memory_is_short, .timeout = 10)
@@ -350,6 +351,7 @@ Test(probe, blames_a_processor_that_does_not_exist, .timeout = 10)
     elsewhere.sqpoll_cpu = 1 << 20;
     cr_assert_eq(ring_open_linux(&elsewhere, &ring), -EINVAL);
     assert_mentions(explain(-EINVAL), "SLUICE_SQPOLL_CPU");
+    assert_mentions(explain(-EINVAL), "SLUICE_THREAD_CPU");
 }
 
 Test(probe, names_the_version_that_is_needed, .timeout = 10)

@@ -100,6 +100,12 @@ static size_t header_value(const struct frame *frame)
     return read_fixed(frame->length, frame->header);
 }
 
+/* A number has one way to be written, so that two readers cannot disagree on it: without zeroes behind its last bits. */
+static bool is_padded(const struct frame *frame)
+{
+    return frame->length == SLUICE_FRAME_VARINT && frame->header_len > 1 && frame->header[frame->header_len - 1] == 0;
+}
+
 /* Takes bytes of a length off the view. A refusal comes from the length alone: nothing of the message is stored. */
 static int take_header(struct frame *frame, struct sluice_view *view)
 {
@@ -112,6 +118,8 @@ static int take_header(struct frame *frame, struct sluice_view *view)
     }
     if (!header_is_whole(frame))
         return 0;
+    if (is_padded(frame))
+        return -EBADMSG;
     frame->message_len = header_value(frame);
     if (frame->message_len > frame->limit)
         return -EMSGSIZE;

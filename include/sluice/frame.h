@@ -15,7 +15,7 @@ enum sluice_frame_length {
     SLUICE_FRAME_U16_LE = 1,
     SLUICE_FRAME_U32_BE = 2,
     SLUICE_FRAME_U32_LE = 3,
-    SLUICE_FRAME_VARINT = 4, /* unsigned LEB128, at most 5 bytes, as in Protocol Buffers and multistream */
+    SLUICE_FRAME_VARINT = 4, /* unsigned LEB128, at most 5 bytes and none too many, as in multistream */
 };
 
 /* Start from zeroes. */
@@ -33,7 +33,7 @@ struct sluice_frame_options {
  *
  * One send is one message, the empty one included; each on_data is one message, whole, without a copy where it lies in
  * one received buffer. A peer that announces a message over the limit fails the stream with -EMSGSIZE before any of
- * it is stored; a length that is not a number (varint) or an end inside a message, with -EBADMSG.
+ * it is stored; a varint that is longer than it may or need be, or an end inside a message, with -EBADMSG.
  *
  * Returns 0, -EINVAL (an unknown length kind, or a limit it cannot express), -EPIPE (a direction of `lower` has ended
  * or is ending), or -ENOMEM.

@@ -64,7 +64,7 @@ static int expect_length(enum sluice_frame_length kind, const uint8_t *data, siz
         for (size_t i = 0; i < 5 && i < len; i++) {
             *value |= (uint64_t)(data[i] & 0x7f) << (7 * i);
             if (data[i] < 0x80)
-                return (int)i + 1;
+                return i > 0 && data[i] == 0 ? -EBADMSG : (int)i + 1;
         }
         return len > 5 ? -EBADMSG : 0;
     }

@@ -368,6 +368,8 @@ Test(frame, lengths_over_the_limit_and_lengths_that_are_none_are_refused_before_
         {{SLUICE_FRAME_VARINT, 0}, {0x81, 0x80, 0x40}, 3, -EMSGSIZE},
         {{SLUICE_FRAME_VARINT, 0}, {0xff, 0xff, 0xff, 0xff, 0x7f}, 5, -EMSGSIZE},
         {{SLUICE_FRAME_VARINT, 0}, {0x80, 0x80, 0x80, 0x80, 0x80, 0x01}, 6, -EBADMSG},
+        {{SLUICE_FRAME_VARINT, 0}, {0x80, 0x00}, 2, -EBADMSG},
+        {{SLUICE_FRAME_VARINT, 0}, {0x81, 0x80, 0x00}, 3, -EBADMSG},
         {{SLUICE_FRAME_VARINT, 0}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 7, -EBADMSG},
     };
 

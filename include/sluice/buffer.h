@@ -8,6 +8,8 @@
  * of it to as many streams as you like. `release` is called once, when the last reference is dropped; for bytes
  * that were sent, that is after the kernel's last use of them, also when the stream was aborted.
  *
+ * Drop every view of received bytes that was kept before its engine is destroyed: the memory is the engine's.
+ *
  * All calls here belong to the engine's thread, and `release` is called on it. References do not cross threads.
  *
  * `release` may come from a turn or from inside a call of yours, as sluice_buffer_drop() or sluice_stream_abort(), in

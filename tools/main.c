@@ -1,7 +1,9 @@
 /* The `sluice` command: finds the verb and runs it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <sluice/engine.h>
 
@@ -68,9 +70,24 @@ static int run(int argc, char **argv)
     return refuse_verb(name);
 }
 
+/*
+ * A standard descriptor that is not open would soon be something else of ours. In its place comes one that refuses every
+ * use of it, as a closed one does.
+ */
+static void reserve_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    int status = run(argc, argv);
+    int status;
+
+    reserve_standard_descriptors();
+    status = run(argc, argv);
 
     /* Results that could not be written are no results. */
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == VERB_DONE) {

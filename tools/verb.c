@@ -51,6 +51,8 @@ const char *verb_error_text(int error)
         return "no such name, or no route to it";
     if (error == -EAGAIN) /* of a connection: only looking up its name says so */
         return "its name cannot be looked up now: the name service does not answer";
+    if (error == -EMFILE)
+        return "no more descriptors: raise the limit (ulimit -n), or open fewer connections";
     return text != NULL ? text : "unknown error";
 }
 

@@ -169,7 +169,7 @@ timeout 30 bash -c 'ulimit -n 20; exec "$0" load "$1" --connections 50 --duratio
     >output 2>errors </dev/null
 claim "more connections than descriptors is a failure" equal $? 1
 claim "which it says in one line" one_line errors
-claim "with the reason" matches "$(cat errors)" "^sluice load: $address: .*Too many open files"
+claim "with the reason" matches "$(cat errors)" "^sluice load: $address: .*no more descriptors: raise the limit \(ulimit -n\)"
 interrupt_server
 claim "and the server does not mind" equal $status 0
 

@@ -163,6 +163,12 @@ fails 'sluice serve: unix:/nowhere/at/all: No such file' serve unix:/nowhere/at/
 serve 127.0.0.1:0
 fails "sluice serve: $address: Address already in use" serve "$address"
 fails "sluice cat: $address: Address already in use" cat --listen "$address"
+timeout 10 "$sluice" cat "$address" 2>errors <&-
+claim "a standard input that is not open is a failure" equal $? 1
+claim "and a line says so" matches "$(cat errors)" '^sluice cat: standard input: Bad file descriptor$'
+echo hello | timeout 10 "$sluice" cat "$address" 2>errors >&-
+claim "a standard output that is not open is a failure" equal $? 1
+claim "and a line says so, too" matches "$(cat errors)" '^sluice cat: standard output: Bad file descriptor$'
 interrupt_server
 fails "sluice cat: $address: Connection refused" cat "$address"
 timeout 10 "$sluice" doctor >/dev/full 2>errors

@@ -153,6 +153,7 @@ struct evening {
     struct sluice_engine *engine;
     struct sluice_stream *stream;
     int answer;
+    bool is_last; /* the next sleep would be */
 };
 
 static const uint8_t bytes[600];
@@ -163,19 +164,42 @@ static void send_second(struct sluice_timer *timer)
     struct evening *evening = (struct evening *)timer;
 
     evening->answer = sluice_stream_send(evening->stream, bytes, sizeof bytes);
+    evening->is_last = true;
 }
+
+/* -- What a sleep is asked to last --------------------------------------------------------------------------- */
 
 static int (*enter_ring)(struct ring *ring, uint32_t completions, uint64_t deadline_ns);
 static struct evening *noted;
 static uint64_t last_deadline;
 
-/* Of the sleep that would follow the refusal; the engine runs until then. */
+/* Of the sleep behind which nothing more is to be done; the engine runs until then. */
 static int note_deadline(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
 {
     last_deadline = deadline_ns;
-    if (noted->answer < 0)
+    if (noted->is_last)
         sluice_engine_stop(noted->engine);
     return enter_ring(ring, completions, 0);
+}
+
+static void open_evening(struct evening *evening, struct ring_ops *noting, int sockets[2])
+{
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+    cr_assert_eq(sluice_engine_create(NULL, &evening->engine), 0);
+    cr_assert_eq(sluice_fd_stream(evening->engine, sockets[0], sockets[0], NULL, NULL, &evening->stream), 0);
+    cr_assert_eq(sluice_stream_set_send_limits(evening->stream, 10, 900, 1000), 0);
+    cr_assert_eq(sluice_engine_turn(evening->engine), 0);
+    *noting = *evening->engine->ring->ops;
+    enter_ring = noting->enter;
+    noting->enter = note_deadline;
+    noted = evening;
+    evening->engine->ring->ops = noting;
+}
+
+static void close_evening(struct evening *evening, const int sockets[2])
+{
+    sluice_engine_destroy(evening->engine);
+    close(sockets[1]);
 }
 
 Test(sleep, does_not_begin_while_a_drain_is_owed_for_what_was_refused)
@@ -184,22 +208,64 @@ Test(sleep, does_not_begin_while_a_drain_is_owed_for_what_was_refused)
     struct ring_ops noting;
     int sockets[2];
 
-    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
-    cr_assert_eq(sluice_engine_create(NULL, &evening.engine), 0);
-    cr_assert_eq(sluice_fd_stream(evening.engine, sockets[0], sockets[0], NULL, NULL, &evening.stream), 0);
-    cr_assert_eq(sluice_stream_set_send_limits(evening.stream, 10, 900, 1000), 0);
-    cr_assert_eq(sluice_engine_turn(evening.engine), 0);
-    noting = *evening.engine->ring->ops;
-    enter_ring = noting.enter;
-    noting.enter = note_deadline;
-    noted = &evening;
-    evening.engine->ring->ops = &noting;
+    open_evening(&evening, &noting, sockets);
     sluice_timer_start(evening.engine, &evening.soon, 1 * MS);
     be_busy_elsewhere();
     cr_assert_eq(sluice_stream_send(evening.stream, bytes, sizeof bytes), SLUICE_ROOM);
     cr_assert_eq(sluice_engine_run(evening.engine), 0);
     cr_assert_eq(evening.answer, -ENOBUFS);
     cr_assert_eq(last_deadline, 0, "nothing would wake it");
-    sluice_engine_destroy(evening.engine);
-    close(sockets[1]);
+    close_evening(&evening, sockets);
+}
+
+/* The end of our direction comes behind the flush as well. */
+static void finish_now(struct sluice_timer *timer)
+{
+    struct evening *evening = (struct evening *)timer;
+
+    sluice_stream_abort(evening->stream, 0);
+    evening->is_last = true;
+}
+
+Test(sleep, does_not_begin_while_a_stream_that_is_aborted_waits_for_its_send)
+{
+    struct evening evening = {.soon.fire = finish_now};
+    struct ring_ops noting;
+    int sockets[2];
+
+    open_evening(&evening, &noting, sockets);
+    sluice_timer_start(evening.engine, &evening.soon, 1 * MS);
+    be_busy_elsewhere();
+    cr_assert_eq(sluice_stream_send(evening.stream, bytes, sizeof bytes), SLUICE_ROOM);
+    cr_assert_eq(sluice_engine_run(evening.engine), 0);
+    cr_assert_eq(last_deadline, 0, "nothing would wake it");
+    close_evening(&evening, sockets);
+}
+
+static bool is_released;
+
+static void note_release(struct sluice_buffer *buffer)
+{
+    (void)buffer;
+    is_released = true;
+}
+
+Test(sleep, is_short_while_the_users_buffer_is_kept_by_a_send_that_is_over)
+{
+    struct evening evening = {.is_last = true};
+    struct sluice_buffer buffer;
+    struct ring_ops noting;
+    int sockets[2];
+
+    open_evening(&evening, &noting, sockets);
+    sluice_buffer_init(&buffer, note_release);
+    cr_assert_eq(sluice_stream_send_view(evening.stream,
+                                         &(struct sluice_view){.data = bytes, .len = sizeof bytes, .buffer = &buffer}),
+                 SLUICE_ROOM);
+    sluice_buffer_drop(&buffer);
+    cr_assert(!is_released);
+    cr_assert_eq(sluice_engine_run(evening.engine), 0);
+    cr_assert_leq(last_deadline, sluice_engine_now(evening.engine) + 1 * MS);
+    cr_assert(is_released);
+    close_evening(&evening, sockets);
 }

@@ -127,9 +127,11 @@ int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 int __real_getrlimit64(__rlimit_resource_t resource, struct rlimit *limit);
 int __real_group_member(gid_t group);
 int __real_listen(int fd, int backlog);
+void *__real_malloc(size_t size);
 void *__real_mmap64(void *address, size_t len, int protection, int flags, int fd, off_t offset);
 int __real_open64(const char *path, int flags, ...);
 ssize_t __real_read(int fd, void *data, size_t len);
+void *__real_reallocarray(void *memory, size_t count, size_t size);
 ssize_t __real_send(int fd, const void *data, size_t len, int flags);
 int __real_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 int __real_shutdown(int fd, int how);
@@ -149,9 +151,11 @@ int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 int __wrap_getrlimit64(__rlimit_resource_t resource, struct rlimit *limit);
 int __wrap_group_member(gid_t group);
 int __wrap_listen(int fd, int backlog);
+void *__wrap_malloc(size_t size);
 void *__wrap_mmap64(void *address, size_t len, int protection, int flags, int fd, off_t offset);
 int __wrap_open64(const char *path, int flags, ...);
 ssize_t __wrap_read(int fd, void *data, size_t len);
+void *__wrap_reallocarray(void *memory, size_t count, size_t size);
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags);
 int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 int __wrap_shutdown(int fd, int how);
@@ -223,6 +227,11 @@ int __wrap_listen(int fd, int backlog)
     return is_refused(CALL_LISTEN) ? -1 : __real_listen(fd, backlog);
 }
 
+void *__wrap_malloc(size_t size)
+{
+    return is_refused(CALL_MALLOC) ? NULL : __real_malloc(size);
+}
+
 void *__wrap_mmap64(void *address, size_t len, int protection, int flags, int fd, off_t offset)
 {
     if (is_refused(CALL_MAP))
@@ -259,6 +268,11 @@ int __wrap_open64(const char *path, int flags, ...)
 ssize_t __wrap_read(int fd, void *data, size_t len)
 {
     return is_refused(CALL_READ) ? -1 : __real_read(fd, data, len);
+}
+
+void *__wrap_reallocarray(void *memory, size_t count, size_t size)
+{
+    return is_refused(CALL_REALLOC) ? NULL : __real_reallocarray(memory, count, size);
 }
 
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)

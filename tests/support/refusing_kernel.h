@@ -20,9 +20,11 @@ enum call {
     CALL_GETSOCKOPT,
     CALL_LISTEN,
     CALL_LIMIT, /* getrlimit(): "refused", it says that there is none */
+    CALL_MALLOC,
     CALL_MAP,
     CALL_OPEN,
     CALL_READ,
+    CALL_REALLOC, /* reallocarray() */
     CALL_SEND,
     CALL_SETSOCKOPT,
     CALL_SHUTDOWN,

@@ -460,6 +460,7 @@ Test(config, takes_suffixes_for_their_own_kind_only)
     expect_refused("SLUICE_LINGER", "1M", "a time from 1ms to 86400s");
     expect_refused("SLUICE_LINGER", "any", "a time from 1ms to 86400s");
     expect_refused("SLUICE_THREAD_CPU", "1K", "a CPU from 0 to 1023, or any");
+    expect_refused("SLUICE_THREAD_CPU", "18446744073709551615", "a CPU from 0 to 1023, or any");
 }
 
 Test(config, reads_every_suffix)

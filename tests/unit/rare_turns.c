@@ -382,6 +382,26 @@ Test(turns, refuse_what_no_budget_could_ever_hold)
     free(bytes);
 }
 
+Test(turns, tell_that_our_direction_could_not_be_ended)
+{
+    struct world world;
+    struct record record;
+    int sockets[2];
+
+    world_open(&world, NULL);
+    record_init(&record, &world);
+    open_sockets(sockets);
+    cr_assert_eq(sluice_fd_stream(world.engine, sockets[0], sockets[0], &record_events, &record, &record.stream), 0);
+    refuse_nothing();
+    refuse(CALL_SHUTDOWN, 1, ENOBUFS);
+    cr_assert_eq(sluice_stream_finish(record.stream), 0);
+    world_turns_until(&world, record.closes, MANY_TURNS);
+    assert_closed(&record, -ENOBUFS, 0);
+    close(sockets[1]);
+    record_finish(&record);
+    world_close_empty(&world);
+}
+
 /* -- Connecting ---------------------------------------------------------------------------------------------- */
 
 Test(turns, tell_a_want_of_ours_from_a_fault_of_the_network)

@@ -1,6 +1,7 @@
 /* What the parts of uring/ do when a system call fails that hardly ever does: each says so, and leaves nothing behind. */
 #include "tests/support/refusing_kernel.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -194,9 +195,21 @@ static int try_buffers(struct ring *ring, bool wants_huge_pages)
     return result;
 }
 
+/* Pages of this process, as the kernel counts them. */
+static long mapped_pages(void)
+{
+    char text[64] = "";
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+
+    cr_assert_gt(read(fd, text, sizeof text - 1), 0);
+    close(fd);
+    return strtol(text, NULL, 10);
+}
+
 Test(kernel, that_has_no_memory_gives_no_receive_buffers)
 {
     struct ring *ring = open_ring(plain);
+    long before = mapped_pages();
 
     for (unsigned nth = 1; nth <= 2; nth++) {
         refuse_nothing();
@@ -205,6 +218,7 @@ Test(kernel, that_has_no_memory_gives_no_receive_buffers)
         cr_assert_eq(calls_made(CALL_MAP), nth);
     }
     cr_assert_eq(try_buffers(ring, false), 0);
+    cr_assert_eq(mapped_pages(), before);
     ring->ops->destroy(ring);
 }
 

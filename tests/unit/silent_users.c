@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 
+#include "tests/support/real_ring.h"
 #include "tests/support/world.h"
 
 TestSuite(silent, .timeout = 20);
@@ -79,6 +80,38 @@ Test(silent, users_miss_an_end_without_bytes_only_if_they_want_to)
     hear_again(&scene);
     cr_assert_eq(scene.left.ends, 0);
     clear_scene(&scene);
+}
+
+/* The user stops listening while bytes are on their way up from the kernel. */
+static void assert_held(const struct sluice_stream_events *events)
+{
+    struct record record;
+    struct world world;
+    int sockets[2];
+
+    world_open(&world, NULL);
+    record_init(&record, &world);
+    open_sockets(sockets);
+    cr_assert_eq(sluice_fd_stream(world.engine, sockets[0], sockets[0], &record_events, &record, &record.stream), 0);
+    world_settle(&world);
+    cr_assert_eq(send(sockets[1], "hello", 5, 0), 5);
+    sluice_stream_set_events(record.stream, events, NULL);
+    world_settle(&world);
+    cr_assert_eq(record.len, 0);
+    sluice_stream_set_events(record.stream, &record_events, &record);
+    world_turns_until(&world, record.len == 5, MANY_TURNS);
+    cr_assert(has_heard(&record, "hello", 5));
+    sluice_stream_abort(record.stream, 0);
+    world_turns_until(&world, record.closes, MANY_TURNS);
+    close(sockets[1]);
+    record_finish(&record);
+    world_close_empty(&world);
+}
+
+Test(silent, users_who_stop_listening_miss_nothing)
+{
+    assert_held(NULL);
+    assert_held(&deaf);
 }
 
 /* Nobody is told that there is room again. There is all the same. */

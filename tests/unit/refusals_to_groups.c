@@ -194,6 +194,17 @@ Test(groups, of_which_one_gets_no_copy_of_a_unix_socket_do_not_listen)
     assert_none_listens("unix:@sluice-refusals-to-groups-1", CALL_FCNTL, 1, EMFILE);
 }
 
+Test(groups, that_have_no_room_for_their_address_do_not_listen)
+{
+    struct listening listening;
+    char text[4];
+
+    listening_open(&listening);
+    cr_assert_eq(try_listening(&listening, "127.0.0.1:0", text, sizeof text), -ENOSPC);
+    await_closed(&listening, THREADS);
+    listening_close(&listening, 0);
+}
+
 Test(groups, do_not_mind_signals_while_they_start_to_listen)
 {
     struct listening listening;

@@ -50,6 +50,34 @@ Test(memory, that_lacks_for_a_part_leaves_the_whole_where_it_is)
     pool_finish(&pool);
 }
 
+/* A copy of their own needs a place in the queue, and a block. */
+Test(memory, that_lacks_for_a_private_copy_leaves_the_queue_as_it_was)
+{
+    struct sluice_buffer buffer;
+    struct sluice_view view = {.data = (const uint8_t *)"0123456789", .len = 10, .buffer = &buffer};
+    struct sluice_view empty = {.data = view.data, .buffer = &buffer};
+    struct bytes bytes;
+    struct pool pool;
+
+    pool_init(&pool);
+    bytes_init(&bytes);
+    sluice_buffer_init(&buffer, ignore_release);
+    for (unsigned nth = 1; nth <= 2; nth++) {
+        refuse_nothing();
+        refuse(CALL_MALLOC, nth, ENOMEM);
+        cr_assert_eq(bytes_append_private(&bytes, &pool, &view), -ENOMEM);
+        cr_assert(bytes_is_empty(&bytes));
+        pool_finish(&pool);
+        pool_init(&pool);
+    }
+    cr_assert_eq(bytes_append_private(&bytes, &pool, &view), 0);
+    cr_assert_eq(bytes_append_private(&bytes, &pool, &empty), 0);
+    cr_assert_eq(bytes.len, view.len);
+    cr_assert_eq(buffer.references, 1);
+    bytes_clear(&bytes, &pool);
+    pool_finish(&pool);
+}
+
 /* -- Layers -------------------------------------------------------------------------------------------------- */
 
 /* A glass on a frame: what is sent goes down twice, with a length before it. Returns how the sender ended. */

@@ -538,8 +538,8 @@ Test(kernel, that_limits_locked_memory_is_blamed_where_the_limit_binds)
     pretend_file(status_file, anybody);
     assert_explained(-ENOMEM, "RLIMIT_MEMLOCK = 1 KiB");
     pretend_file(status_file, locker);
-    assert_explained(-ENOMEM, "kernel has no memory");
+    assert_explained(-ENOMEM, "no memory for a ring");
     pretend_file(status_file, anybody);
     refuse_all(CALL_LIMIT, 1);
-    assert_explained(-ENOMEM, "kernel has no memory");
+    assert_explained(-ENOMEM, "no memory for a ring");
 }

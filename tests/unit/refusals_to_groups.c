@@ -189,6 +189,11 @@ Test(groups, of_which_one_finds_the_port_taken_do_not_listen)
     assert_none_listens("127.0.0.1:0", CALL_BIND, 2, EADDRINUSE);
 }
 
+Test(groups, of_which_the_first_may_not_share_its_port_do_not_listen)
+{
+    assert_none_listens("127.0.0.1:0", CALL_SETSOCKOPT, 3, ENOPROTOOPT);
+}
+
 Test(groups, of_which_one_gets_no_copy_of_a_unix_socket_do_not_listen)
 {
     assert_none_listens("unix:@sluice-refusals-to-groups-1", CALL_FCNTL, 1, EMFILE);

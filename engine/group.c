@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,9 +24,11 @@ struct member {
     pthread_t thread;
     struct sluice_engine_options options;
     struct sluice_engine *engine;
-    int error;      /* of creating the engine */
-    sem_t is_ready; /* `engine` and `error` stand */
-    sem_t may_end;  /* nobody names `engine` any more */
+    int error;           /* of creating the engine */
+    sem_t is_ready;      /* `engine` and `error` stand */
+    sem_t is_asked;      /* one for each post of the group, and one for `may_end` */
+    atomic_bool may_end; /* nobody names `engine` any more */
+    bool has_stopped;    /* its own thread's: the engine takes no more turns until it is destroyed */
 };
 
 struct sluice_group {
@@ -44,16 +47,19 @@ static void *run_member(void *argument)
     if (member->error)
         return NULL;
     sluice_engine_run(member->engine);
-    /* Also if its ring failed: until then the group answers with it, and stops it. */
-    while (sem_wait(&member->may_end) < 0)
-        continue;
+    member->has_stopped = true;
+    /* Perhaps its ring failed, or a user stopped it. Until the group ends it is asked like the others, and answers. */
+    while (!atomic_load(&member->may_end)) {
+        mailbox_run(member->engine->mailbox);
+        sem_wait(&member->is_asked);
+    }
     sluice_engine_destroy(member->engine);
     return NULL;
 }
 
 static void finish_member(struct member *member)
 {
-    sem_destroy(&member->may_end);
+    sem_destroy(&member->is_asked);
     sem_destroy(&member->is_ready);
 }
 
@@ -64,7 +70,7 @@ static int start_member(struct member *member, size_t index)
     int error;
 
     sem_init(&member->is_ready, 0, 0);
-    sem_init(&member->may_end, 0, 0);
+    sem_init(&member->is_asked, 0, 0);
     error = -pthread_create(&member->thread, NULL, run_member, member);
     if (error) {
         finish_member(member);
@@ -85,7 +91,8 @@ static int start_member(struct member *member, size_t index)
 static void stop_member(struct member *member)
 {
     sluice_engine_stop(member->engine);
-    sem_post(&member->may_end);
+    atomic_store(&member->may_end, true);
+    sem_post(&member->is_asked);
     pthread_join(member->thread, NULL);
     finish_member(member);
 }
@@ -163,7 +170,7 @@ struct sluice_engine *sluice_group_engine(const struct sluice_group *group, size
 struct listen_request {
     struct sluice_post post;
     sem_t is_done;
-    struct sluice_engine *engine;
+    struct member *member;
     const char *address;
     const struct sluice_listener_options *options;
     const struct sluice_listener_events *events;
@@ -185,7 +192,7 @@ static bool is_unix(const struct sluice_listener *listener)
  */
 static int share_port(struct listen_request *request)
 {
-    struct ring *ring = request->engine->ring;
+    struct ring *ring = request->member->engine->ring;
     int error = ring->ops->share(ring, request->listener->fd);
 
     if (error)
@@ -197,11 +204,13 @@ static int share_port(struct listen_request *request)
 static void run_listen(struct sluice_post *post)
 {
     struct listen_request *request = container_of(post, struct listen_request, post);
-    struct sluice_engine *engine = request->engine;
+    struct sluice_engine *engine = request->member->engine;
     struct ring *ring = engine->ring;
     int fd;
 
-    if (!request->model) {
+    if (request->member->has_stopped) {
+        request->error = -ESHUTDOWN;
+    } else if (!request->model) {
         request->error = sluice_listen(engine, request->address, request->options, request->events, request->user,
                                        &request->listener);
         if (!request->error && request->shares_port && !is_unix(request->listener))
@@ -229,7 +238,8 @@ static void run_and_wait(struct listen_request *request, void (*run)(struct slui
 {
     request->post.run = run;
     sem_init(&request->is_done, 0, 0);
-    sluice_engine_post(request->engine, &request->post);
+    sluice_engine_post(request->member->engine, &request->post);
+    sem_post(&request->member->is_asked);
     while (sem_wait(&request->is_done) < 0)
         continue;
     sem_destroy(&request->is_done);
@@ -246,7 +256,7 @@ static int listen_on_others(struct sluice_group *group, struct listen_request *r
         struct listen_request *request = &requests[*count];
 
         *request = requests[0];
-        request->engine = group->members[*count].engine;
+        request->member = &group->members[*count];
         request->address = address;
         request->options = &joining;
         request->shares_port = false;
@@ -291,7 +301,7 @@ int sluice_group_listen(struct sluice_group *group, const char *address, const s
     if (!requests)
         return -ENOMEM;
     requests[0] = (struct listen_request){
-        .engine = group->members[0].engine,
+        .member = &group->members[0],
         .address = address,
         .options = &options,
         .events = events,

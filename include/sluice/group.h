@@ -36,7 +36,8 @@ SLUICE_API struct sluice_engine *sluice_group_engine(const struct sluice_group *
  * refused, unless options->reuse_port says to share it with that one, too. on_accept comes on the thread of the
  * stream's engine, so `user` is shared between threads. options->connection_limit is per engine.
  * `text` (may be NULL) gets the address as sluice_listener_address() writes it.
- * Listening ends with the group. Returns 0, or -errno as sluice_listen(); then no engine listens.
+ * Listening ends with the group. Returns 0, or -errno as sluice_listen(), -ESHUTDOWN also if an engine of the group has
+ * stopped or its ring has failed; then no engine listens.
  */
 SLUICE_API int sluice_group_listen(struct sluice_group *group, const char *address,
                                    const struct sluice_listener_options *options,

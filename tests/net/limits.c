@@ -585,6 +585,46 @@ Test(limits, of_descriptors_refuse_an_engine_and_leave_its_thread_where_it_was)
     cr_assert(CPU_EQUAL(&before, &after), "of %d CPUs, %d are left", CPU_COUNT(&before), CPU_COUNT(&after));
 }
 
+/* The batch of posts that this one is in is the last that its engine takes. */
+struct stop {
+    struct sluice_post post;
+    struct sluice_engine *engine;
+    sem_t is_done;
+};
+
+static void run_stop(struct sluice_post *post)
+{
+    struct stop *stop = container_of(post, struct stop, post);
+
+    sluice_engine_stop(stop->engine);
+    sem_post(&stop->is_done);
+}
+
+Test(limits, of_a_group_whose_engine_has_stopped_are_told)
+{
+    struct sluice_engine_options options = net_options();
+    char address[SLUICE_ADDRESS_MAX];
+
+    for (size_t stopped = 0; stopped < SHARDS; stopped++) {
+        struct stop stop = {.post.run = run_stop};
+        struct sluice_group *group;
+
+        cr_assert_eq(sluice_group_create(&options, SHARDS, &group), 0);
+        sem_init(&stop.is_done, 0, 0);
+        stop.engine = sluice_group_engine(group, stopped);
+        sluice_engine_post(stop.engine, &stop.post);
+        while (sem_wait(&stop.is_done) < 0)
+            continue;
+        for (int i = 0; i < 2; i++) {
+            peer_make_address(i == 0 ? PEER_TCP4 : PEER_UNIX, address);
+            cr_assert_eq(sluice_group_listen(group, address, NULL, &shard_accepting, NULL, NULL, 0), -ESHUTDOWN);
+        }
+        sluice_group_destroy(group);
+        sem_destroy(&stop.is_done);
+    }
+    peer_remove_folders();
+}
+
 /* -- Budgets ------------------------------------------------------------------------------------------------- */
 
 /* Sends until the engine refuses, and its kernel takes no more. */

@@ -187,8 +187,8 @@ static bool is_unix(const struct sluice_listener *listener)
 }
 
 /*
- * Only once the first socket listens may others join it. Were it bound with SO_REUSEPORT already, it would join those of
- * another program on that port, where it has to be refused.
+ * Only once the first socket listens may others join it. Were it bound with SO_REUSEPORT already, it would join those
+ * of another program on that port, where it has to be refused.
  */
 static int share_port(struct listen_request *request)
 {

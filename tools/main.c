@@ -71,14 +71,15 @@ static int run(int argc, char **argv)
 }
 
 /*
- * A standard descriptor that is not open would soon be something else of ours. In its place comes one that refuses every
- * use of it, as a closed one does.
+ * A standard descriptor that is not open would soon be something else of ours. In its place comes one that refuses
+ * every use of it, as a closed one does.
  */
 static void reserve_standard_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
-            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+            // cppcheck-suppress leakReturnValNotUsed
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
     }
 }
 

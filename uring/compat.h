@@ -1,4 +1,7 @@
-/* Names that the oldest liburing we build with (2.3) has not, and what differs between processors: the #ifdefs of uring/. */
+/*
+ * Names that the oldest liburing we build with (2.3) has not, and what differs between processors: the #ifdefs of
+ * uring/.
+ */
 #ifndef URING_COMPAT_H
 #define URING_COMPAT_H
 

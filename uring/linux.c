@@ -78,8 +78,8 @@ static void linux_wake(struct ring *ring)
 }
 
 /*
- * The ring's own descriptor would not do: with DEFER_TASKRUN, completions wait for us to come and run them, and who sleeps
- * on it is not woken for that. An event descriptor is told when the first of them begins to wait.
+ * The ring's own descriptor would not do: with DEFER_TASKRUN, completions wait for us to come and run them, and who
+ * sleeps on it is not woken for that. An event descriptor is told when the first of them begins to wait.
  */
 static int linux_watch(struct ring *ring)
 {

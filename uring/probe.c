@@ -1,4 +1,6 @@
-/* Trials of what a fresh ring can do, each made for real, on sockets of their own. (Why a ring is refused: refusal.c.) */
+/*
+ * Trials of what a fresh ring can do, each made for real, on sockets of their own. (Why a ring is refused: refusal.c.)
+ */
 #include "uring/probe.h"
 
 #include <netinet/in.h>
@@ -133,9 +135,9 @@ static bool connect_over_loopback(int sockets[2])
 }
 
 /*
- * A multishot receive that is woken for bytes and a reset at once may take the bytes, and wait for ever: the reset was an
- * event of the past. Kernels learnt to look twice (6.18 does). Only with DEFER_TASKRUN the receive surely does not look
- * between the two, and the trial tells. True if it takes the byte that is on its way and hears the reset with it.
+ * A multishot receive that is woken for bytes and a reset at once may take the bytes, and wait for ever: the reset was
+ * an event of the past. Kernels learnt to look twice (6.18 does). Only with DEFER_TASKRUN the receive surely does not
+ * look between the two, and the trial tells. True if it takes the byte that is on its way and hears the reset with it.
  */
 static bool hears_reset(struct trial *trial)
 {

@@ -8,9 +8,10 @@
 #include <liburing.h>
 
 /*
- * Tries the features that a fresh ring can be asked for: on sockets of its own, with a buffer group that it removes again;
- * on another ring if this one lets completions run at any time, which would hide mistakes of the kernel. Returns enum ring_feature bits, or -EOPNOTSUPP if something is missing that the engine cannot do
- * without (Linux 6.1), or another -errno if the trial itself could not be made. Leaves no request in flight.
+ * Tries the features that a fresh ring can be asked for: on sockets of its own, with a buffer group that it removes
+ * again; on another ring if this one lets completions run at any time, which would hide mistakes of the kernel. Returns
+ * enum ring_feature bits, or -EOPNOTSUPP if something is missing that the engine cannot do without (Linux 6.1), or
+ * another -errno if the trial itself could not be made. Leaves no request in flight.
  */
 int64_t probe_run(struct io_uring *uring);
 

@@ -109,8 +109,8 @@ struct ring_ops {
     /* [any thread, signal handlers] Ends a wait in enter(), now or the next one, with a completion for RING_WAKE. */
     void (*wake)(struct ring *ring);
     /*
-     * A descriptor that polls readable once enter() has something to bring, for a thread that sleeps elsewhere; opened by
-     * the first call. From then on every enter() brings everything that was announced before. Returns it, or -errno.
+     * A descriptor that polls readable once enter() has something to bring, for a thread that sleeps elsewhere; opened
+     * by the first call. From then on every enter() brings everything that was announced before. Returns it, or -errno.
      */
     int (*watch)(struct ring *ring);
     /* Called for each RING_WAKE completion, so that the next wake is heard as well. */
@@ -120,19 +120,23 @@ struct ring_ops {
     int (*open_socket)(struct ring *ring, int family);
     /* A listening socket on `address`, rewritten to what was bound. Returns it, or -errno. */
     int (*listen)(struct ring *ring, struct ring_address *address, uint32_t backlog, bool reuse_port);
-    /* Lets others of this user listen on the address of a TCP listener from now on, if they share it too. 0 or -errno. */
+    /*
+     * Lets others of this user listen on the address of a TCP listener from now on, if they share it too. 0 or -errno.
+     */
     int (*share)(struct ring *ring, int fd);
     /* Another descriptor for the same socket. Returns it, or -errno. */
     int (*duplicate)(struct ring *ring, int fd);
-    /* Sets what our sockets have set (TCP_NODELAY); accepted ones inherit it from their listener. Returns its family. */
+    /*
+     * Sets what our sockets have set (TCP_NODELAY); accepted ones inherit it from their listener. Returns its family.
+     */
     int (*adopt_socket)(struct ring *ring, int fd);
     /* Sends FIN after what was sent. 0 or -errno. */
     int (*shutdown_write)(struct ring *ring, int fd);
     /* The one place where descriptors are closed. No request may be in flight on it. `reset`: RST instead of FIN. */
     void (*close)(struct ring *ring, int fd, bool reset);
     /*
-     * Removes the path of a Unix listener, if it still names the file that listen() made; abstract names need none. Call
-     * it before the last close(): until then no other file can have the same number.
+     * Removes the path of a Unix listener, if it still names the file that listen() made; abstract names need none.
+     * Call it before the last close(): until then no other file can have the same number.
      */
     void (*unlink)(struct ring *ring, const struct ring_address *address);
     /* Bytes that were sent and the peer has not acknowledged (TCP) or read (Unix). 0 or more, or -errno. */
@@ -223,8 +227,8 @@ static inline void ring_prep_send_vector(struct io_uring_sqe *sqe, int fd, const
 }
 
 /*
- * Into buffers of `group`, again and again if `is_multishot`. Not POLL_FIRST: what waits already, say bytes and a reset, is
- * one event to the poll, of which a multishot receive takes the bytes and then waits for another.
+ * Into buffers of `group`, again and again if `is_multishot`. Not POLL_FIRST: what waits already, say bytes and a
+ * reset, is one event to the poll, of which a multishot receive takes the bytes and then waits for another.
  */
 static inline void ring_prep_receive(struct io_uring_sqe *sqe, int fd, uint16_t group, bool is_multishot)
 {

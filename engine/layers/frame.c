@@ -100,7 +100,9 @@ static size_t header_value(const struct frame *frame)
     return read_fixed(frame->length, frame->header);
 }
 
-/* A number has one way to be written, so that two readers cannot disagree on it: without zeroes behind its last bits. */
+/*
+ * A number has one way to be written, so that two readers cannot disagree on it: without zeroes behind its last bits.
+ */
 static bool is_padded(const struct frame *frame)
 {
     return frame->length == SLUICE_FRAME_VARINT && frame->header_len > 1 && frame->header[frame->header_len - 1] == 0;

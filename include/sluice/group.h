@@ -17,9 +17,9 @@ struct sluice_group;
 
 /*
  * Starts `threads` threads (1 to 256), each with a running engine made from `options` (NULL: defaults). If
- * options->thread_cpu is set, the first is pinned to that CPU and each other one to the next, wrapping at the last. Signals
- * are blocked in these threads. Returns 0, or -errno as sluice_engine_create(), -EINVAL, -EAGAIN (no more threads); then
- * none runs.
+ * options->thread_cpu is set, the first is pinned to that CPU and each other one to the next, wrapping at the last.
+ * Signals are blocked in these threads. Returns 0, or -errno as sluice_engine_create(), -EINVAL, -EAGAIN (no more
+ * threads); then none runs.
  */
 SLUICE_API int sluice_group_create(const struct sluice_engine_options *options, size_t threads,
                                    struct sluice_group **group);

@@ -97,7 +97,7 @@ struct sluice_setting {
     const char *variable; /* "SLUICE_RING_ENTRIES" */
     const char *meaning;  /* one line */
     const char *allowed;  /* one line: kind, range */
-    char value[64];       /* the effective value, as the variable would be written */
+    char value[192];      /* the effective value, as the variable would be written */
     int is_default;       /* 1: the default, or the same as it */
     int is_from_env;      /* 1: the variable is set */
 };

@@ -56,15 +56,14 @@ static void check_flush(struct sim *sim, const struct sluice_stream *stream)
     if (status != SLUICE_WRITE_CLOSED && !bytes_is_empty(&stream->unsent))
         require(sim, stream->ops->is_blocked(stream), stream, "bytes are queued, and nobody will send them");
     if (status == SLUICE_WRITABLE && stream->state == SLUICE_OPEN)
-        require(
-            sim,
-            !stream->owes_drain || stream->unsent.len > stream->low_mark ||
-                /*
+        require(sim,
+                !stream->owes_drain || stream->unsent.len > stream->low_mark ||
+                    /*
                  * A refusal for want of the engine's budget may owe one below the mark: the next bytes to leave bring
                  * it.
                  */
-                (!bytes_is_empty(&stream->unsent) && stream->ops->is_blocked(stream)),
-            stream, "a drain is owed, and nobody will tell it");
+                    (!bytes_is_empty(&stream->unsent) && stream->ops->is_blocked(stream)),
+                stream, "a drain is owed, and nobody will tell it");
     if (status == SLUICE_WRITE_CLOSING && bytes_is_empty(&stream->unsent) && atomic_load(&stream->posted) == 0)
         require(sim, stream->is_finished || stream->ops->is_blocked(stream), stream,
                 "our direction is to end, and nobody will end it");

@@ -68,7 +68,7 @@ struct user {
     bool is_paused;
     bool has_ended;
     bool has_finished;
-    bool has_closed; /* called close */
+    bool has_closed;       /* called close */
     uint64_t closed_at_ns; /* …then */
     bool has_aborted;
     bool has_been_aborted; /* by another thread */

@@ -1,6 +1,7 @@
 /*
  * System calls of the library that fail when a test says so: the n-th of its kind from now, with an error of the test's
- * choice. The linker puts these functions before the true ones (see tests/meson.build); what is not refused goes through.
+ * choice. The linker puts these functions before the true ones (see tests/meson.build); what is not refused goes
+ * through.
  *
  * Counting begins anew with refuse_nothing(). Threads of the library are counted, too.
  */

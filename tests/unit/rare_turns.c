@@ -1,4 +1,7 @@
-/* Turns of an engine that hardly ever come: too many completions, strange ones, a broken ring, the last possible moment. */
+/*
+ * Turns of an engine that hardly ever come: too many completions, strange ones, a broken ring, the last possible
+ * moment.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -237,7 +240,9 @@ static int connect_plainly(struct sluice_listener *listener)
         cr_assert(condition);                                                                                          \
     } while (0)
 
-/* One connection is answered with `error`. The next is accepted all the same. Returns how often that paused accepting. */
+/*
+ * One connection is answered with `error`. The next is accepted all the same. Returns how often that paused accepting.
+ */
 static uint64_t accept_after(int error, const struct sluice_listener_events *events, struct hearing *hearing)
 {
     struct sluice_engine *engine = create_bent_engine();

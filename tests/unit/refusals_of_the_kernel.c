@@ -1,4 +1,6 @@
-/* What the parts of uring/ do when a system call fails that hardly ever does: each says so, and leaves nothing behind. */
+/*
+ * What the parts of uring/ do when a system call fails that hardly ever does: each says so, and leaves nothing behind.
+ */
 #include "tests/support/refusing_kernel.h"
 
 #include <fcntl.h>

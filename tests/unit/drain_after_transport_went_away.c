@@ -138,6 +138,29 @@ TALE(submits_nothing_if_the_transport_goes_between_the_drain_and_the_flush)
     assert_closed(&stage->user, -ECONNRESET, PART);
 }
 
+/* It pauses until on_drain, which will not come: what it waits for is the end. */
+TALE(ends_a_stream_that_has_paused_until_its_drain)
+{
+    cr_assert_eq(send_now(&stage->user, stage->data, PART), SLUICE_FULL);
+    cr_assert_eq(sluice_stream_pause(stage->user.stream), 0);
+    stream_break(&stage->transport->stream, -EPIPE, SLUICE_REMOTE);
+    world_settle(&stage->world);
+
+    cr_assert_eq(stage->transport->submissions, 0);
+    assert_closed(&stage->user, -EPIPE, PART);
+}
+
+TALE(ends_a_stream_that_pauses_until_its_drain_afterwards)
+{
+    cr_assert_eq(send_now(&stage->user, stage->data, PART), SLUICE_FULL);
+    stream_break(&stage->transport->stream, -EPIPE, SLUICE_REMOTE);
+    cr_assert_eq(sluice_stream_pause(stage->user.stream), 0);
+    world_settle(&stage->world);
+
+    cr_assert_eq(stage->transport->submissions, 0);
+    assert_closed(&stage->user, -EPIPE, PART);
+}
+
 static void vanish_when_flushed(struct scripted *scripted)
 {
     scripted_vanish(scripted, -EPIPE);

@@ -1,6 +1,7 @@
 /* How streams end: what was accepted is flushed or counted, and on_close comes exactly once and last. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "tests/support/stacks.h"
@@ -273,6 +274,46 @@ STORY(endings, the_first_abort_wins)
     sluice_stream_close(scene.left.stream);
     world_until_closed(&scene.world, &scene.left, &scene.right);
     assert_closed(&scene.left, -ETIME, 0);
+    clear_scene(&scene);
+}
+
+static void *abort_from_elsewhere(void *stream)
+{
+    sluice_stream_abort(stream, -ETIME);
+    return NULL;
+}
+
+STORY(endings, the_first_abort_wins_though_it_is_still_on_its_way_from_another_thread)
+{
+    struct scene scene;
+    pthread_t thread;
+
+    set_scene(&scene, stack);
+    cr_assert_eq(pthread_create(&thread, NULL, abort_from_elsewhere, scene.left.stream), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    sluice_stream_abort(scene.left.stream, -EINTR);
+    world_until_closed(&scene.world, &scene.left, &scene.right);
+    assert_closed(&scene.left, -ETIME, 0);
+    clear_scene(&scene);
+}
+
+static void post_and_abort(struct record *record, const struct sluice_view *view)
+{
+    (void)view;
+    cr_assert_eq(sluice_stream_post_send(record->stream, "ten bytes.", 10), 0);
+    sluice_stream_abort(record->stream, -ETIME);
+}
+
+/* The end is told within the turn, and posts are run at the beginning of the next. */
+STORY(endings, what_was_posted_and_has_not_arrived_is_counted)
+{
+    struct scene scene;
+
+    set_scene(&scene, stack);
+    scene.left.when_data = post_and_abort;
+    send_now(&scene.right, "x", 1);
+    world_until_closed(&scene.world, &scene.left, &scene.right);
+    assert_closed(&scene.left, -ETIME, 10);
     clear_scene(&scene);
 }
 

@@ -30,7 +30,11 @@ static const char *scripted_kind(const struct sluice_stream *stream)
 
 static bool scripted_is_blocked(const struct sluice_stream *stream)
 {
-    return scripted_of(stream)->in_flight > 0 || scripted_of(stream)->is_full;
+    struct scripted *scripted = scripted_of(stream);
+
+    if (scripted->when_asked)
+        scripted->when_asked(scripted);
+    return scripted->in_flight > 0 || scripted->is_full;
 }
 
 static void scripted_flush(struct sluice_stream *stream)

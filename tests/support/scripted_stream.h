@@ -31,6 +31,8 @@ struct scripted {
 
     /* Called in the middle of a flush, before anything is submitted; NULL: nothing. */
     void (*when_flushed)(struct scripted *scripted);
+    /* Called whenever the flusher asks whether it is blocked; NULL: nothing. */
+    void (*when_asked)(struct scripted *scripted);
     void *story;
 };
 

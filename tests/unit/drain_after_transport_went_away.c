@@ -201,21 +201,23 @@ TALE(loses_nothing_in_silence_if_the_layer_flushes_right_after_that)
     assert_closed(&stage->user, -EPIPE, 2 * LITTLE);
 }
 
-static void *abort_from_elsewhere(void *argument)
+static void *abort_stream(void *stream)
 {
-    struct stage *stage = argument;
-
-    sluice_stream_abort(stage->user.stream, -EINTR);
+    sluice_stream_abort(stream, -EINTR);
     return NULL;
+}
+
+static void abort_from_elsewhere(struct sluice_stream *stream)
+{
+    pthread_t thread;
+
+    cr_assert_eq(pthread_create(&thread, NULL, abort_stream, stream), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
 }
 
 static void interrupt(struct task *task)
 {
-    struct stage *stage = container_of(task, struct stage, interruption);
-    pthread_t thread;
-
-    cr_assert_eq(pthread_create(&thread, NULL, abort_from_elsewhere, stage), 0);
-    cr_assert_eq(pthread_join(thread, NULL), 0);
+    abort_from_elsewhere(container_of(task, struct stage, interruption)->user.stream);
 }
 
 /* Only the write status says so at that moment: the engine's thread has not been told yet. */
@@ -236,6 +238,24 @@ TALE(submits_nothing_if_another_thread_aborts_between_the_drain_and_the_flush)
     assert_closed(&stage->user, -EINTR, PART);
     cr_assert_eq(stage->user.why.side, SLUICE_LOCAL);
     sluice_stream_release(stream);
+}
+
+static void abort_when_asked(struct scripted *scripted)
+{
+    scripted->when_asked = NULL;
+    abort_from_elsewhere(&scripted->stream);
+}
+
+/* The write status is asked behind every other question, and tells what happened during them. */
+TALE(submits_nothing_if_another_thread_aborts_between_two_questions_of_the_flusher)
+{
+    send_until_full(stage);
+    stage->transport->when_asked = abort_when_asked;
+    scripted_complete(stage->transport);
+    world_settle(&stage->world);
+
+    assert_nothing_more_was_submitted(stage);
+    assert_closed(&stage->user, -EINTR, PART);
 }
 
 static void send_and_abort(struct record *record)

@@ -161,6 +161,19 @@ TALE(ends_a_stream_that_pauses_until_its_drain_afterwards)
     assert_closed(&stage->user, -EPIPE, PART);
 }
 
+/* Our send took the news of the reset, so that what a receive sees then only looks like an end. */
+TALE(tells_what_came_before_a_reset_and_no_end_behind_it)
+{
+    stream_break(&stage->transport->stream, -ECONNRESET, SLUICE_REMOTE);
+    scripted_receive(stage->transport, "before", 6);
+    scripted_end(stage->transport);
+    world_settle(&stage->world);
+
+    cr_assert(has_heard(&stage->user, "before", 6));
+    cr_assert_eq(stage->user.ends, 0);
+    assert_closed(&stage->user, -ECONNRESET, 0);
+}
+
 static void vanish_when_flushed(struct scripted *scripted)
 {
     scripted_vanish(scripted, -EPIPE);

@@ -100,6 +100,22 @@ Test(mailbox, wakes_a_reader_that_may_sleep_and_only_once)
     mailbox_drop(mailbox);
 }
 
+/* It may sleep in a loop that is not its own, before its first turn. */
+Test(mailbox, wakes_a_reader_that_never_had_a_turn)
+{
+    struct counting_ring ring = {.ring.ops = &counting_ops};
+    struct mailbox *mailbox = mailbox_create(&ring.ring);
+    unsigned read = 0;
+    struct letter letter = {.post.run = read_letter, .read = &read};
+
+    mailbox_post(mailbox, &letter.post);
+    cr_assert_eq(ring.wakes, 1);
+    mailbox_run(mailbox);
+    cr_assert_eq(read, 1);
+    mailbox_close(mailbox);
+    mailbox_drop(mailbox);
+}
+
 Test(mailbox, may_be_woken_without_a_post)
 {
     struct counting_ring ring = {.ring.ops = &counting_ops};

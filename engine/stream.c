@@ -289,10 +289,10 @@ void sluice_stream_set_events(struct sluice_stream *stream, const struct sluice_
 
 static void tell_open(struct sluice_stream *stream)
 {
-    if (!stream->owes_open || stream->state != SLUICE_OPEN)
+    if (!stream->owes_open || !stream->events || stream->state != SLUICE_OPEN)
         return;
     stream->owes_open = false;
-    if (stream->events && stream->events->on_open)
+    if (stream->events->on_open)
         stream->events->on_open(stream, stream->user);
 }
 

@@ -100,9 +100,9 @@ struct sluice_stream_events {
 };
 
 /*
- * Who is told from now on; NULL: nobody, so bytes are held and the source is paused. Bytes held so far follow, and
- * on_end if it has not been told. An on_open or on_drain that nobody was there to hear is not told again: ask for the
- * state. A paused stream stays paused. May be called in any state; after on_close without effect.
+ * Who is told from now on; NULL: nobody, so bytes are held and the source is paused. What nobody was there to hear
+ * follows: on_open, the bytes held so far, on_end. Only an on_drain is not told again: ask how much is queued. A paused
+ * stream stays paused. May be called in any state; after on_close without effect.
  */
 SLUICE_API void sluice_stream_set_events(struct sluice_stream *stream, const struct sluice_stream_events *events,
                                          void *user);

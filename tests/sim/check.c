@@ -77,8 +77,8 @@ static void check_work(struct sim *sim, const struct sluice_stream *stream)
     if (stream->work.is_queued)
         return;
     require(sim, stream->state != SLUICE_CLOSED || stream->has_told_close, stream, "nobody will tell on_close");
-    require(sim, !stream->owes_open || stream->state != SLUICE_OPEN, stream, "nobody will tell on_open");
-    if (!is_heard || stream->owes_open)
+    require(sim, !stream->owes_open || !is_heard, stream, "nobody will tell on_open");
+    if (!is_heard)
         return;
     if (stream->read_status == SLUICE_READABLE && stream->events->on_data)
         require(sim, bytes_is_empty(&stream->held), stream, "bytes are held, and nobody will tell them");

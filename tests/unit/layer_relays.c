@@ -153,6 +153,22 @@ RELAY(a_user_that_hears_no_data_pauses_what_is_below)
     clear_scene(scene);
 }
 
+RELAY(an_opening_that_nobody_heard_is_told_to_whoever_comes)
+{
+    set_scene(scene, SLUICE_CONNECTING);
+    sluice_stream_set_events(scene->user.stream, NULL, NULL);
+    stream_opened(&scene->below->stream);
+    world_settle(&scene->world);
+    cr_assert_eq(sluice_stream_state(scene->user.stream), SLUICE_OPEN);
+    cr_assert_eq(scene->user.opens, 0);
+    for (int i = 0; i < 2; i++) {
+        sluice_stream_set_events(scene->user.stream, &record_events, &scene->user);
+        world_settle(&scene->world);
+        cr_assert_eq(scene->user.opens, 1);
+    }
+    clear_scene(scene);
+}
+
 RELAY(full_goes_up_and_so_does_the_drain)
 {
     set_scene(scene, SLUICE_OPEN);

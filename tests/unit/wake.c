@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "tests/support/real_ring.h"
 
@@ -94,5 +96,42 @@ Test(wake, shows_on_the_descriptor_that_is_watched, .timeout = 10)
     ring->ops->wake(ring);
     cr_assert_eq(poll(&poll_ring, 1, -1), 1);
     hear_wake(ring);
+    ring->ops->destroy(ring);
+}
+
+/* -- Between entering and taking what was announced ---------------------------------------------------------- */
+
+ssize_t __real_read(int fd, void *data, size_t len);
+ssize_t __wrap_read(int fd, void *data, size_t len);
+
+static int pried = -1; /* before this descriptor is read, a byte is written to… */
+static int prying = -1;
+
+ssize_t __wrap_read(int fd, void *data, size_t len)
+{
+    if (fd == pried) {
+        pried = -1;
+        cr_assert_eq(send(prying, "x", 1, 0), 1);
+    }
+    return __real_read(fd, data, len);
+}
+
+/* Its announcement is swallowed with the others, so it has to be looked for. */
+Test(wake, brings_what_comes_while_the_announcements_are_taken, .timeout = 10)
+{
+    struct ring *ring = open_ring(plain);
+    struct io_uring_sqe *entry;
+    int sockets[2];
+
+    open_sockets(sockets);
+    prying = sockets[1];
+    pried = ring->ops->watch(ring);
+    cr_assert_geq(pried, 0);
+    entry = get_entry(ring, 7);
+    ring_prep(entry, IORING_OP_POLL_ADD, sockets[0], NULL, 0);
+    entry->poll32_events = POLLIN;
+    enter(ring, 1, 0);
+    cr_assert_eq(pried, -1);
+    cr_assert_eq(take(ring)->user_data, 7);
     ring->ops->destroy(ring);
 }

@@ -170,6 +170,7 @@ static void send_second(struct sluice_timer *timer)
 /* -- What a sleep is asked to last --------------------------------------------------------------------------- */
 
 static int (*enter_ring)(struct ring *ring, uint32_t completions, uint64_t deadline_ns);
+static bool (*holds_back_ring)(struct ring *ring);
 static struct evening *noted;
 static uint64_t last_deadline;
 
@@ -191,6 +192,7 @@ static void open_evening(struct evening *evening, struct ring_ops *noting, int s
     cr_assert_eq(sluice_engine_turn(evening->engine), 0);
     *noting = *evening->engine->ring->ops;
     enter_ring = noting->enter;
+    holds_back_ring = noting->holds_back;
     noting->enter = note_deadline;
     noted = evening;
     evening->engine->ring->ops = noting;
@@ -267,5 +269,29 @@ Test(sleep, is_short_while_the_users_buffer_is_kept_by_a_send_that_is_over)
     cr_assert_eq(sluice_engine_run(evening.engine), 0);
     cr_assert_leq(last_deadline, sluice_engine_now(evening.engine) + 1 * MS);
     cr_assert(is_released);
+    close_evening(&evening, sockets);
+}
+
+static bool hold_back(struct ring *ring)
+{
+    (void)ring;
+    return true;
+}
+
+/* Among what an overflow holds back may be the refusal: silence proves nothing then. */
+Test(sleep, over_a_send_does_not_prove_it_taken_while_answers_are_held_back)
+{
+    struct evening evening = {.is_last = true};
+    struct ring_ops noting;
+    int sockets[2];
+
+    open_evening(&evening, &noting, sockets);
+    noting.holds_back = hold_back;
+    cr_assert_eq(sluice_stream_send(evening.stream, bytes, sizeof bytes), SLUICE_ROOM);
+    cr_assert_eq(sluice_engine_run(evening.engine), 0);
+    cr_assert_eq(sluice_stream_queued(evening.stream), sizeof bytes);
+    noting.holds_back = holds_back_ring;
+    cr_assert_eq(sluice_engine_turn(evening.engine), 0);
+    cr_assert_eq(sluice_stream_queued(evening.stream), 0);
     close_evening(&evening, sockets);
 }

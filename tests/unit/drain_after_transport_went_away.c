@@ -138,6 +138,20 @@ TALE(submits_nothing_if_the_transport_goes_between_the_drain_and_the_flush)
     assert_closed(&stage->user, -ECONNRESET, PART);
 }
 
+/* The end waits for bytes that came before it, and the kernel still reads what was submitted. */
+TALE(leaves_what_is_out_in_the_queue_until_it_completes)
+{
+    send_until_full(stage);
+    scripted_receive(stage->transport, "before", 6);
+    scripted_vanish(stage->transport, -ETIMEDOUT);
+    scripted_complete(stage->transport);
+    world_settle(&stage->world);
+
+    cr_assert(has_heard(&stage->user, "before", 6));
+    assert_nothing_more_was_submitted(stage);
+    assert_closed(&stage->user, -ETIMEDOUT, PART);
+}
+
 /* It pauses until on_drain, which will not come: what it waits for is the end. */
 TALE(ends_a_stream_that_has_paused_until_its_drain)
 {

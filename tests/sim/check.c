@@ -156,8 +156,9 @@ static void check_layer(struct sim *sim, const struct sluice_stream *stream)
     if (!lower || stream->state != SLUICE_OPEN || lower->state != SLUICE_OPEN || stream->is_failing ||
         !stream->is_ready)
         return;
-    if (stream->read_status == SLUICE_READ_PAUSED)
-        require(sim, lower->read_status != SLUICE_READABLE || lower->is_broken, stream,
+    /* Unless it is broken, and listens for what came before the end. */
+    if (stream->read_status == SLUICE_READ_PAUSED && !stream->is_broken)
+        require(sim, lower->read_status != SLUICE_READABLE, stream,
                 "a layer is paused, and the stream below is not");
 }
 

@@ -27,6 +27,7 @@ struct request {
     bool is_patient; /* a worker does it, and waits until all is written */
     bool is_quiet;   /* its success is not told */
     bool is_whole;   /* taking less than everything is a failure, too */
+    bool is_late;    /* waits, although it could go on */
     uint8_t opcode;
     uint8_t torture; /* the fault that it is to have; 0: none */
     int fd;

@@ -451,7 +451,9 @@ void request_progress(struct sim_ring *ring)
 
         if (!request->is_used || request->not_before_ns > sim->now_ns)
             continue;
-        if (sim_chance(sim, FAULT_LATE_COMPLETION)) {
+        /* Never twice in a row: with bad luck that would look like starvation. */
+        request->is_late = !request->is_late && sim_chance(sim, FAULT_LATE_COMPLETION);
+        if (request->is_late) {
             cover(COVER_LATE);
             request->not_before_ns = sim->now_ns + 1 + sim_below(sim, LATE_NS);
         } else {

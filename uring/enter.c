@@ -171,18 +171,28 @@ static int sleep_until(struct linux_ring *self, uint32_t completions, uint64_t n
     return result;
 }
 
+/* What a wait was like is the best guess of the next: after a longer one than the budget, spinning would be in vain. */
+static void learn(struct linux_ring *self, uint64_t began_ns)
+{
+    if (self->busy_poll_ns > 0)
+        self->is_idle = linux_clock_ns() - began_ns > self->busy_poll_ns;
+}
+
 int enter_wait(struct linux_ring *self, uint32_t completions, uint64_t deadline_ns)
 {
-    uint64_t now_ns = linux_clock_ns();
+    const uint64_t began_ns = linux_clock_ns();
+    uint64_t now_ns = began_ns;
+    int result;
 
-    if (self->busy_poll_ns > 0 && now_ns < deadline_ns) {
-        int result = busy_poll(self, completions, now_ns, deadline_ns);
-
+    if (self->busy_poll_ns > 0 && !self->is_idle && now_ns < deadline_ns) {
+        result = busy_poll(self, completions, now_ns, deadline_ns);
         if (result < 0 || io_uring_cq_ready(&self->uring) >= completions)
             return result;
         now_ns = linux_clock_ns();
     }
     if (now_ns >= deadline_ns)
         return enter_submit(self);
-    return sleep_until(self, completions, now_ns, deadline_ns);
+    result = sleep_until(self, completions, now_ns, deadline_ns);
+    learn(self, began_ns);
+    return result;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #include <sluice/buffer.h>
@@ -46,6 +47,36 @@ static inline bool bytes_is_empty(const struct bytes *bytes)
 
 /* Appends a copy of all pieces, or nothing: returns 0 or -ENOMEM. Fills up the last block first. */
 int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count);
+
+/* The same for a few bytes behind such a copy, if the last bytes are one and its block has room: else returns false. */
+static inline bool bytes_append_short(struct bytes *bytes, const void *data, size_t len)
+{
+    struct slice *last = bytes->last;
+    struct block *block;
+
+    if (len == 0 || !last || last != bytes->copied)
+        return false;
+    block = (struct block *)last->buffer; /* its first member */
+    if (len > block->capacity - block->used || last->data + last->len != block->data + block->used)
+        return false;
+    memcpy(block->data + block->used, data, len);
+    block->used += len;
+    last->len += len;
+    bytes->len += len;
+    return true;
+}
+
+/* If the view goes on where the last bytes end, in the same buffer, adds it to them: else returns false. */
+static inline bool bytes_extend(struct bytes *bytes, const struct sluice_view *view)
+{
+    struct slice *last = bytes->last;
+
+    if (!last || last->buffer != view->buffer || last->data + last->len != view->data)
+        return false;
+    last->len += view->len;
+    bytes->len += view->len;
+    return true;
+}
 
 /* Appends a slice of its own for the view, with one more reference to its buffer. Returns 0 or -ENOMEM. */
 int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluice_view *view);

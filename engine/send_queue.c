@@ -154,7 +154,8 @@ static int may_send(struct sluice_stream *stream, size_t len)
 static void joined_queue(struct sluice_stream *stream, size_t len)
 {
     counter_add(&stream->engine->counters.queued_bytes, len);
-    stream_schedule_flush(stream);
+    if (!stream->flush.is_queued)
+        stream_schedule_flush(stream);
 }
 
 /* The same, and the sender hears whether there is room for more: if not, we owe a drain. */
@@ -182,6 +183,8 @@ static ssize_t append_message(struct sluice_stream *stream, const struct iovec *
 
     if (head.iov_len > 0)
         error = bytes_append_copy(&stream->unsent, pool, &head, 1);
+    if (!error && view && bytes_extend(&stream->unsent, view))
+        return (ssize_t)(stream->unsent.len - before);
     if (!error && len > 0)
         error = view ? bytes_append_view(&stream->unsent, pool, view)
                      : bytes_append_copy(&stream->unsent, pool, pieces, count);
@@ -192,42 +195,53 @@ static ssize_t append_message(struct sluice_stream *stream, const struct iovec *
     return (ssize_t)(stream->unsent.len - before);
 }
 
+/* What may be sent is put into the queue. */
+static int send_message(struct sluice_stream *stream, const struct iovec *pieces, size_t count, size_t len,
+                        const struct sluice_view *view)
+{
+    ssize_t added = append_message(stream, pieces, count, len, view);
+
+    return added < 0 ? (int)added : accepted(stream, (size_t)added);
+}
+
 int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
 {
     size_t len = bytes_total(pieces, count);
-    ssize_t added;
+    int refusal;
+
+    assert(mailbox_is_mine(stream->mailbox));
+    refusal = may_send(stream, len);
+    return refusal ? refusal : send_message(stream, pieces, count, len, NULL);
+}
+
+int sluice_stream_send(struct sluice_stream *stream, const void *data, size_t len)
+{
     int refusal;
 
     assert(mailbox_is_mine(stream->mailbox));
     refusal = may_send(stream, len);
     if (refusal)
         return refusal;
-    added = append_message(stream, pieces, count, len, NULL);
-    return added < 0 ? (int)added : accepted(stream, (size_t)added);
-}
-
-int sluice_stream_send(struct sluice_stream *stream, const void *data, size_t len)
-{
-    struct iovec piece = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
-
-    return sluice_stream_send_vector(stream, &piece, 1);
+    /* Many small sends in a turn are common: behind the first, a byte stream only copies them. */
+    if (stream->message_max == SIZE_MAX && bytes_append_short(&stream->unsent, data, len))
+        return accepted(stream, len);
+    return send_message(stream, &(struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = len}, 1, len, NULL);
 }
 
 int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_view *view)
 {
-    ssize_t added;
     int refusal;
 
     assert(mailbox_is_mine(stream->mailbox));
-    if (stream_write_status(stream) != SLUICE_WRITABLE)
-        return -EPIPE;
-    if (view->len < SHARE_MINIMUM || !leases_may_keep(&stream->engine->leases, view->buffer))
+    if (view->len < SHARE_MINIMUM)
         return sluice_stream_send(stream, view->data, view->len);
+    /* First: of a stream that is only held, the engine may be gone. */
     refusal = may_send(stream, view->len);
     if (refusal)
         return refusal;
-    added = append_message(stream, NULL, 0, view->len, view);
-    return added < 0 ? (int)added : accepted(stream, (size_t)added);
+    if (!leases_may_keep(&stream->engine->leases, view->buffer))
+        return sluice_stream_send(stream, view->data, view->len);
+    return send_message(stream, NULL, 0, view->len, view);
 }
 
 int stream_carry(struct sluice_stream *stream, const struct iovec *pieces, size_t count)

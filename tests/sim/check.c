@@ -158,8 +158,7 @@ static void check_layer(struct sim *sim, const struct sluice_stream *stream)
         return;
     /* Unless it is broken, and listens for what came before the end. */
     if (stream->read_status == SLUICE_READ_PAUSED && !stream->is_broken)
-        require(sim, lower->read_status != SLUICE_READABLE, stream,
-                "a layer is paused, and the stream below is not");
+        require(sim, lower->read_status != SLUICE_READABLE, stream, "a layer is paused, and the stream below is not");
 }
 
 /* -- Progress ------------------------------------------------------------------------------------------------ */

@@ -116,6 +116,52 @@ Test(bytes, behind_a_view_do_not_grow_into_it)
     pool_finish(&pool);
 }
 
+Test(bytes, that_are_few_go_behind_a_copy_that_has_room)
+{
+    struct sluice_view view = own_view(0, 1);
+    struct bytes bytes = {0};
+    struct pool pool;
+
+    pool_init(&pool);
+    memcpy(own_data, "own", 3);
+    cr_assert_not(bytes_append_short(&bytes, "a", 1), "there is no copy yet");
+    append(&bytes, &pool, "a", 1);
+    cr_assert_not(bytes_append_short(&bytes, NULL, 0));
+    cr_assert(bytes_append_short(&bytes, "bc", 2));
+    cr_assert_not(bytes_append_short(&bytes, own_data, BLOCK_SMALL - 2), "so much does not fit");
+    assert_holds(&bytes, (const uint8_t *)"abc", 3);
+    bytes_append_view(&bytes, &pool, &view);
+    cr_assert_not(bytes_append_short(&bytes, "d", 1), "the last bytes are not a copy");
+    assert_holds(&bytes, (const uint8_t *)"abco", 4);
+    bytes_clear(&bytes, &pool);
+    cr_assert_not(bytes_append_short(&bytes, "e", 1));
+    pool_finish(&pool);
+}
+
+Test(bytes, of_views_that_adjoin_become_one_slice)
+{
+    struct sluice_buffer another = {.release = release_own, .references = 1};
+    struct sluice_view first = own_view(0, 2);
+    struct sluice_view next = own_view(2, 1);
+    struct sluice_view apart = own_view(4, 1);
+    struct sluice_view foreign = {.data = own_data + 3, .len = 1, .buffer = &another};
+    struct bytes bytes = {0};
+    struct pool pool;
+
+    pool_init(&pool);
+    memcpy(own_data, "abcde", 5);
+    cr_assert_not(bytes_extend(&bytes, &first), "there is nothing yet");
+    bytes_append_view(&bytes, &pool, &first);
+    cr_assert(bytes_extend(&bytes, &next));
+    cr_assert_not(bytes_extend(&bytes, &apart));
+    cr_assert_not(bytes_extend(&bytes, &foreign), "another buffer may lie behind ours");
+    cr_assert_eq(own.references, 2);
+    cr_assert_eq(count_slices(&bytes), 1);
+    assert_holds(&bytes, (const uint8_t *)"abc", 3);
+    bytes_clear(&bytes, &pool);
+    pool_finish(&pool);
+}
+
 /* Two queues that have parts of one block: only the one that has its last byte may go on filling it. */
 Test(bytes, moved_away_leave_a_block_that_only_one_queue_fills)
 {
@@ -280,12 +326,16 @@ static void take_step(struct mirrored queues[2], struct pool *pool, uint64_t *ra
         expect_more(queue, own_data + at, len);
         break;
     case 2:
-        cr_assert_eq(append(&queue->bytes, pool, own_data + at, len % 100), 0);
+        if (!bytes_append_short(&queue->bytes, own_data + at, len % 100))
+            cr_assert_eq(append(&queue->bytes, pool, own_data + at, len % 100), 0);
         expect_more(queue, own_data + at, len % 100);
         break;
     case 3:
         cr_assert_eq(bytes_append_view(&queue->bytes, pool, &view), 0);
         expect_more(queue, own_data + at, len);
+        view = own_view(at + len, (OWNED - at - len) / 2);
+        if (bytes_extend(&queue->bytes, &view))
+            expect_more(queue, view.data, view.len);
         break;
     case 4:
         bytes_consume(&queue->bytes, pool, part);

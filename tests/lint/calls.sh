@@ -1,5 +1,5 @@
 #!/bin/sh
-# The engine makes no system call of its own, and only config.c reads the environment. Judged by what the objects
+# The engine makes no system call of its own, and only environment.c reads the environment. Judged by what the objects
 # refer to. Usage: calls.sh ARCHIVE, the static library.
 set -eu
 
@@ -17,15 +17,15 @@ references() {
 }
 
 references=$(references "$1")
-if ! echo "$references" | grep -q '^engine_config\.c\.o getenv$'; then
-    echo "calls.sh: no engine_config.c.o that refers to getenv in $1: this check sees nothing" >&2
+if ! echo "$references" | grep -q '^engine_environment\.c\.o getenv$'; then
+    echo "calls.sh: no engine_environment.c.o that refers to getenv in $1: this check sees nothing" >&2
     exit 1
 fi
 
 breaches=$(
     echo "$references" | grep -E "^engine_[a-z_]+\.c\.o ($system_calls)\$" | sed 's/$/   <- only uring\/ calls the system/'
-    echo "$references" | grep -E ' (getenv|secure_getenv|environ|setenv|putenv)$' | grep -v '^engine_config\.c\.o' |
-        sed 's/$/   <- only config.c reads the environment/'
+    echo "$references" | grep -E ' (getenv|secure_getenv|environ|setenv|putenv)$' | grep -v '^engine_environment\.c\.o' |
+        sed 's/$/   <- only environment.c reads the environment/'
 ) || true
 [ -z "$breaches" ] || {
     echo "$breaches"

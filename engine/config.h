@@ -12,8 +12,8 @@ struct setting;
 const struct setting *config_setting(size_t index);
 
 /*
- * Makes options of our size from a program's, which may be older (smaller) or newer (larger). Returns 0, or -EINVAL with
- * one line in `why`.
+ * Makes options of our size from a program's, which may be older (smaller) or newer (larger). Returns 0, or -EINVAL
+ * with one line in `why`.
  */
 int config_copy(const struct sluice_engine_options *given, struct sluice_engine_options *copy, char *why,
                 size_t why_size);

@@ -1,7 +1,7 @@
 /*
  * What the peers that are compared have in common: the roles they play, their command line, and the socket on which
- * they listen. Each peer plays every role it can in the best idiom of its library; perf/README.md says what each role is
- * a picture of.
+ * they listen. Each peer plays every role it can in the best idiom of its library; perf/README.md says what each role
+ * is a picture of.
  *
  * A peer is a server on one thread that runs until it is killed. It measures nothing: the load does.
  */

@@ -108,6 +108,19 @@ static size_t fill_slice(struct slice *slice, const uint8_t *data, size_t len)
     return part;
 }
 
+/* The most common copy: into an empty queue, and one block holds it. Returns 0 or -ENOMEM. */
+static int append_first(struct bytes *bytes, struct pool *pool, const void *data, size_t len)
+{
+    struct slice *slice = take_empty(pool, len);
+
+    if (!slice)
+        return -ENOMEM;
+    fill_slice(slice, data, len);
+    append_slice(bytes, slice);
+    bytes->copied = slice;
+    return 0;
+}
+
 int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count)
 {
     size_t len = bytes_total(pieces, count);
@@ -116,6 +129,8 @@ int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec
     struct slice *slice;
     size_t room;
 
+    if (!bytes->last && count == 1 && len > 0 && len <= BLOCK_LARGE)
+        return append_first(bytes, pool, pieces[0].iov_base, len);
     continue_block(bytes, pool, len);
     open = open_block(bytes);
     room = open ? open->capacity - open->used : 0;

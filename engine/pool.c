@@ -35,28 +35,6 @@ void pool_finish(struct pool *pool)
     pool_init(pool);
 }
 
-struct slice *pool_take_slice(struct pool *pool)
-{
-    struct slice *slice = pool->slices;
-
-    if (!slice)
-        return malloc(sizeof *slice);
-    pool->slices = slice->next;
-    pool->slice_count--;
-    return slice;
-}
-
-void pool_give_slice(struct pool *pool, struct slice *slice)
-{
-    if (pool->slice_count == POOL_SLICES_MAX) {
-        free(slice);
-        return;
-    }
-    slice->next = pool->slices;
-    pool->slices = slice;
-    pool->slice_count++;
-}
-
 /* Keeps the block for the next one who needs its size, or frees it if there are enough. */
 static void release_block(struct sluice_buffer *buffer)
 {

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <sluice/buffer.h>
 
@@ -62,8 +63,27 @@ void pool_init(struct pool *pool);
 void pool_finish(struct pool *pool);
 
 /* Returns NULL if there is no memory. */
-struct slice *pool_take_slice(struct pool *pool);
-void pool_give_slice(struct pool *pool, struct slice *slice);
+static inline struct slice *pool_take_slice(struct pool *pool)
+{
+    struct slice *slice = pool->slices;
+
+    if (!slice)
+        return malloc(sizeof *slice);
+    pool->slices = slice->next;
+    pool->slice_count--;
+    return slice;
+}
+
+static inline void pool_give_slice(struct pool *pool, struct slice *slice)
+{
+    if (pool->slice_count == POOL_SLICES_MAX) {
+        free(slice);
+        return;
+    }
+    slice->next = pool->slices;
+    pool->slices = slice;
+    pool->slice_count++;
+}
 
 /*
  * An empty block with one reference and room for at least one byte: for `len` bytes if they fit a pooled size, and in

@@ -7,6 +7,7 @@
 
 #include "engine/config.h"
 #include "engine/listener.h"
+#include "engine/probes.h"
 #include "engine/stream.h"
 #include "engine/zero_copy.h"
 
@@ -115,7 +116,7 @@ static void enter(struct sluice_engine *engine, uint64_t deadline)
     struct ring *ring = engine->ring;
     int error = ring->ops->enter(ring, 1, deadline);
 
-    engine->has_unsubmitted = false;
+    engine->unsubmitted = 0;
     engine->gathers_used = 0;
     /* What the completions of a sleep tell happened now, not when the turn began. */
     engine->has_slept = deadline > 0;
@@ -127,6 +128,13 @@ static void enter(struct sluice_engine *engine, uint64_t deadline)
     atomic_store_explicit(&engine->counters.overflows, ring->overflows, memory_order_relaxed);
 }
 
+/* Before its time: to make room. */
+static void enter_early(struct sluice_engine *engine)
+{
+    probe_submit(engine->unsubmitted);
+    enter(engine, 0);
+}
+
 struct io_uring_sqe *engine_get_entry(struct sluice_engine *engine)
 {
     struct ring *ring = engine->ring;
@@ -134,13 +142,13 @@ struct io_uring_sqe *engine_get_entry(struct sluice_engine *engine)
 
     /* Full: submitting empties it. Completions that this brings are dispatched in their own time. */
     while (!entry) {
-        enter(engine, 0);
+        enter_early(engine);
         entry = ring->ops->get_entry(ring);
         /* A broken ring takes nothing more: what is armed now ends in operations_cancel_all(). */
         if (engine->error && !entry)
             return memset(&engine->nowhere, 0, sizeof engine->nowhere);
     }
-    engine->has_unsubmitted = true;
+    engine->unsubmitted++;
     counter_add(&engine->counters.submissions, 1);
     return entry;
 }
@@ -148,7 +156,7 @@ struct io_uring_sqe *engine_get_entry(struct sluice_engine *engine)
 struct gather *engine_get_gather(struct sluice_engine *engine, struct io_uring_sqe **entry)
 {
     if (engine->gathers_used == GATHERS)
-        enter(engine, 0);
+        enter_early(engine);
     /* Entering frees every gather, and this may enter: only from here on one is ours. */
     *entry = engine_get_entry(engine);
     return &engine->gathers[engine->gathers_used++];
@@ -226,6 +234,7 @@ static uint64_t next_deadline(struct sluice_engine *engine, bool may_wait)
 
 static void dispatch_one(struct sluice_engine *engine, const struct io_uring_cqe *completion)
 {
+    probe_completion(completion->user_data, completion->res);
     if (completion->user_data == RING_WAKE)
         engine->ring->ops->woken(engine->ring, completion);
     else if (completion->user_data & RING_CANCEL)
@@ -252,6 +261,7 @@ static void dispatch(struct sluice_engine *engine)
     counter_add(&engine->counters.completions, total);
     if (count < COMPLETION_BATCH && !ring->ops->holds_back(ring) && !engine->error)
         quiet_settle(&engine->quiet, &engine->operations);
+    probe_turn(total);
 }
 
 /* One turn of the engine; see DESIGN: posts, tasks, timers, the ring, completions. */
@@ -266,6 +276,7 @@ static int take_turn(struct sluice_engine *engine, bool may_wait)
     mailbox_run(engine->mailbox);
     run_tasks(engine);
     timers_run(&engine->timers, engine->now);
+    probe_submit(engine->unsubmitted);
     enter(engine, next_deadline(engine, may_wait));
     dispatch(engine);
     counter_add(&engine->counters.turns, 1);
@@ -319,7 +330,7 @@ uint64_t sluice_engine_wait_ns(const struct sluice_engine *engine)
     uint64_t next = timers_next(&engine->timers);
     uint64_t now = engine->ring->ops->now(engine->ring);
 
-    if (!run_queue_is_empty(&engine->tasks) || !mailbox_is_empty(engine->mailbox) || engine->has_unsubmitted ||
+    if (!run_queue_is_empty(&engine->tasks) || !mailbox_is_empty(engine->mailbox) || engine->unsubmitted > 0 ||
         has_completions(engine) || next <= now)
         return 0;
     return next == TIMERS_NEVER ? UINT64_MAX : next - now;

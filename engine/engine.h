@@ -86,7 +86,7 @@ struct sluice_engine {
     bool has_slept;     /* the last thing it did: `now` was read when it woke */
     bool is_destroying; /* no new streams or listeners */
     atomic_bool is_stopping;
-    bool has_unsubmitted; /* entries were filled since the last enter */
+    uint32_t unsubmitted; /* entries that were filled since the last enter */
     uint32_t gathers_used;
     struct gather *gathers;
     struct zero_copy *zero_copies;        /* not in use, kept for later */

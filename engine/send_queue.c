@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/probes.h"
+
 enum {
     SHARE_MINIMUM = 256,  /* a shorter view costs less to copy than to share */
     PASS_MAX = 64 * 1024, /* bytes that a layer moves down at a time */
@@ -58,6 +60,7 @@ static void pump(struct sluice_stream *stream)
     }
     if (stream_write_status(stream) == SLUICE_WRITE_CLOSED)
         return;
+    probe_flush(stream, stream->unsent.len);
     stream->ops->flush(stream);
 }
 
@@ -68,8 +71,10 @@ static void tell_drain(struct sluice_stream *stream)
     if (stream_write_status(stream) == SLUICE_WRITE_CLOSED)
         return;
     stream->owes_drain = false;
-    if (stream_write_status(stream) == SLUICE_WRITABLE && stream->events && stream->events->on_drain)
+    if (stream_write_status(stream) == SLUICE_WRITABLE && stream->events && stream->events->on_drain) {
+        probe_drain(stream);
         stream->events->on_drain(stream, stream->user);
+    }
 }
 
 void send_queue_run(struct task *task)
@@ -153,6 +158,7 @@ static int may_send(struct sluice_stream *stream, size_t len)
 /* The queue has become `len` bytes longer, prefix included. */
 static void joined_queue(struct sluice_stream *stream, size_t len)
 {
+    probe_send(stream, len, stream->unsent.len);
     counter_add(&stream->engine->counters.queued_bytes, len);
     if (!stream->flush.is_queued)
         stream_schedule_flush(stream);

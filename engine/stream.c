@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/address.h"
+#include "engine/probes.h"
 #include "engine/recv_queue.h"
 #include "engine/send_queue.h"
 
@@ -328,6 +329,7 @@ static void tell_close(struct sluice_stream *stream)
     why.unsent = stream->lost + send_queue_close_posts(stream);
     why.error = stream->error;
     why.side = (enum sluice_side)stream->side;
+    probe_close(stream, &why);
     if (stream->events && stream->events->on_close)
         stream->events->on_close(stream, &why, stream->user);
 }

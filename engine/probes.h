@@ -26,7 +26,7 @@
  * The compiler judges an asm statement by the length of its text, and would no longer inline what holds a probe:
  * "inline" says that it is as short as can be. Undone below.
  */
-#define __volatile__              __volatile__ inline
+#define __volatile__ __volatile__ inline
 #define PROBES_BUILT_IN           1
 #define PROBE_1(name, a)          STAP_PROBE1(sluice, name, a)
 #define PROBE_2(name, a, b)       STAP_PROBE2(sluice, name, a, b)

@@ -2,6 +2,7 @@
 #include <sluice/engine.h>
 
 #include "engine/engine.h"
+#include "engine/probes.h"
 
 static uint64_t read_counter(const counter_t *counter)
 {
@@ -44,5 +45,6 @@ void sluice_engine_info(const struct sluice_engine *engine, struct sluice_engine
         .kernel_features = ring->kernel_features,
         .ring_entries = ring->entries,
         .completion_entries = ring->completion_entries,
+        .has_probes = PROBES_BUILT_IN,
     };
 }

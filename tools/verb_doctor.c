@@ -96,8 +96,9 @@ static void print_engine(const struct doctor *doctor)
         return;
     }
     printf("io_uring  works\n");
-    printf("rings     %" PRIu32 " submissions, %" PRIu32 " completions\n\n", doctor->info.ring_entries,
+    printf("rings     %" PRIu32 " submissions, %" PRIu32 " completions\n", doctor->info.ring_entries,
            doctor->info.completion_entries);
+    printf("probes    %s\n\n", doctor->info.has_probes ? "built in, for perf and bpftrace" : "not built in");
     for (unsigned bit = 0; bit < FEATURE_BITS; bit++) {
         name = sluice_feature_name(UINT32_C(1) << bit);
         if (name != NULL)
@@ -150,6 +151,7 @@ static void write_engine(struct json *json, const struct doctor *doctor)
     }
     json_count(json, "ring_entries", doctor->info.ring_entries);
     json_count(json, "completion_entries", doctor->info.completion_entries);
+    json_flag(json, "probes", doctor->info.has_probes);
     json_open_object(json, "features");
     for (unsigned bit = 0; bit < FEATURE_BITS; bit++)
         write_feature(json, doctor, UINT32_C(1) << bit);

@@ -153,6 +153,7 @@ struct sluice_engine_info {
     uint32_t kernel_features;    /* enum sluice_feature bits that the kernel offers */
     uint32_t ring_entries;       /* as granted: smaller than asked if memory was short */
     uint32_t completion_entries; /* as granted */
+    int has_probes;              /* 1: the library was built with probes for perf and bpftrace: docs/profiling.md */
 };
 
 SLUICE_API void sluice_engine_info(const struct sluice_engine *engine, struct sluice_engine_info *info);

@@ -458,6 +458,7 @@ interrupt_server
 run doctor
 claim "doctor: io_uring works here" equal $status 0
 claim "doctor: tells the kernel" grep -q "^kernel .*$(uname -r)" output
+claim "doctor: tells whether there are probes" grep -qE '^probes +(built in|not built in)' output
 claim "doctor: lists settings" grep -q '^SLUICE_RING_ENTRIES *256 *default' output
 SLUICE_DISABLE=zero_copy SLUICE_RING_ENTRIES=64 run doctor
 claim "doctor: tells what is switched off" grep -q '^zero_copy *switched off by SLUICE_DISABLE$' output

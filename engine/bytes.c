@@ -121,7 +121,9 @@ static int append_first(struct bytes *bytes, struct pool *pool, const void *data
     return 0;
 }
 
-int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count)
+/* Not inline: so that the short ways save no registers for it. */
+__attribute__((noinline)) static int append_pieces(struct bytes *bytes, struct pool *pool, const struct iovec *pieces,
+                                                   size_t count)
 {
     size_t len = bytes_total(pieces, count);
     struct bytes rest = {0};
@@ -129,8 +131,6 @@ int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec
     struct slice *slice;
     size_t room;
 
-    if (!bytes->last && count == 1 && len > 0 && len <= BLOCK_LARGE)
-        return append_first(bytes, pool, pieces[0].iov_base, len);
     continue_block(bytes, pool, len);
     open = open_block(bytes);
     room = open ? open->capacity - open->used : 0;
@@ -158,6 +158,15 @@ int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec
     bytes->len += len;
     bytes->copied = slice;
     return 0;
+}
+
+int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count)
+{
+    if (count == 1 && bytes_append_short(bytes, pieces[0].iov_base, pieces[0].iov_len))
+        return 0;
+    if (count == 1 && !bytes->last && pieces[0].iov_len > 0 && pieces[0].iov_len <= BLOCK_LARGE)
+        return append_first(bytes, pool, pieces[0].iov_base, pieces[0].iov_len);
+    return append_pieces(bytes, pool, pieces, count);
 }
 
 int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluice_view *view)
@@ -232,6 +241,10 @@ int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t l
     size_t rest = len;
 
     assert(len <= from->len);
+    if (len == from->len) {
+        bytes_join(to, from);
+        return 0;
+    }
     for (slice = from->first; slice && slice->len <= rest; slice = slice->next)
         rest -= slice->len;
     if (rest > 0 && !(split = pool_take_slice(pool)))

@@ -6,7 +6,6 @@
 enum {
     NO_SLOT = -1,
     FIRST_CAPACITY = 64,
-    GENERATION_LAST = INT32_MAX,
 };
 
 void operations_init(struct operations *operations)
@@ -66,47 +65,6 @@ void operation_finish(struct operation *operation, struct operations *operations
     slot->operation = NULL;
     slot->next_free = operations->first_free;
     operations->first_free = operation->slot;
-}
-
-uint64_t operation_identity(const struct operation *operation, const struct operations *operations)
-{
-    return (uint64_t)operations->slots[operation->slot].generation << 32 | operation->slot;
-}
-
-void operation_arm(struct operation *operation, struct operations *operations, struct io_uring_sqe *entry)
-{
-    struct operation_slot *slot = &operations->slots[operation->slot];
-
-    assert(!operation->is_armed);
-    assert(slot->operation == operation);
-    slot->generation = slot->generation < GENERATION_LAST ? slot->generation + 1 : 1;
-    entry->user_data = operation_identity(operation, operations);
-    operation->is_armed = true;
-    operation->is_cancelling = false;
-    operation->is_quiet = false;
-}
-
-struct operation *operations_find(const struct operations *operations, uint64_t identity)
-{
-    uint32_t index = (uint32_t)identity;
-    const struct operation_slot *slot = &operations->slots[index];
-
-    if (index >= operations->count || slot->generation != (uint32_t)(identity >> 32))
-        return NULL;
-    return slot->operation && slot->operation->is_armed ? slot->operation : NULL;
-}
-
-bool operations_dispatch(struct operations *operations, const struct io_uring_cqe *completion)
-{
-    struct operation *operation = operations_find(operations, completion->user_data);
-
-    if (!operation)
-        return false;
-    /* Only a completion without F_MORE ends a request. */
-    if (!(completion->flags & IORING_CQE_F_MORE))
-        operation->is_armed = false;
-    operation->complete(operation, completion);
-    return true;
 }
 
 void operations_cancel_all(struct operations *operations)

@@ -45,14 +45,55 @@ int operation_init(struct operation *operation, struct operations *operations,
 /* Frees the slot of an operation that is not armed. */
 void operation_finish(struct operation *operation, struct operations *operations);
 
-/* Marks the entry, filled otherwise, as this operation's. At most one arming at a time. */
-void operation_arm(struct operation *operation, struct operations *operations, struct io_uring_sqe *entry);
+enum {
+    GENERATION_LAST = INT32_MAX,
+};
+
 /* The identity of the present arming, for a cancel. */
-uint64_t operation_identity(const struct operation *operation, const struct operations *operations);
+static inline uint64_t operation_identity(const struct operation *operation, const struct operations *operations)
+{
+    return (uint64_t)operations->slots[operation->slot].generation << 32 | operation->slot;
+}
+
+/* Marks the entry, filled otherwise, as this operation's. At most one arming at a time. */
+static inline void operation_arm(struct operation *operation, struct operations *operations, struct io_uring_sqe *entry)
+{
+    struct operation_slot *slot = &operations->slots[operation->slot];
+
+    assert(!operation->is_armed);
+    assert(slot->operation == operation);
+    slot->generation = slot->generation < GENERATION_LAST ? slot->generation + 1 : 1;
+    entry->user_data = operation_identity(operation, operations);
+    operation->is_armed = true;
+    operation->is_cancelling = false;
+    operation->is_quiet = false;
+}
+
 /* The armed operation with that identity, or NULL. */
-struct operation *operations_find(const struct operations *operations, uint64_t identity);
+static inline struct operation *operations_find(const struct operations *operations, uint64_t identity)
+{
+    uint32_t index = (uint32_t)identity;
+    const struct operation_slot *slot = &operations->slots[index];
+
+    if (index >= operations->count || slot->generation != (uint32_t)(identity >> 32))
+        return NULL;
+    return slot->operation && slot->operation->is_armed ? slot->operation : NULL;
+}
+
 /* Hands a completion to its operation. Returns false if there is none: it is stale. */
-bool operations_dispatch(struct operations *operations, const struct io_uring_cqe *completion);
+static inline bool operations_dispatch(struct operations *operations, const struct io_uring_cqe *completion)
+{
+    struct operation *operation = operations_find(operations, completion->user_data);
+
+    if (!operation)
+        return false;
+    /* Only a completion without F_MORE ends a request. */
+    if (!(completion->flags & IORING_CQE_F_MORE))
+        operation->is_armed = false;
+    operation->complete(operation, completion);
+    return true;
+}
+
 /* Completes every armed operation with -ECANCELED: the ring is gone, the kernel will not do it. */
 void operations_cancel_all(struct operations *operations);
 

@@ -36,7 +36,7 @@ void pool_finish(struct pool *pool)
 }
 
 /* Keeps the block for the next one who needs its size, or frees it if there are enough. */
-static void release_block(struct sluice_buffer *buffer)
+void pool_release_block(struct sluice_buffer *buffer)
 {
     struct block *block = container_of(buffer, struct block, buffer);
     struct pool *pool = block->pool;
@@ -93,16 +93,11 @@ struct block *pool_take_block(struct pool *pool, size_t len, bool whole)
         block = malloc(sizeof *block + capacity);
     if (!block)
         return NULL;
-    sluice_buffer_init(&block->buffer, release_block);
+    sluice_buffer_init(&block->buffer, pool_release_block);
     block->pool = pool;
     block->capacity = capacity;
     block->used = 0;
     return block;
-}
-
-struct block *block_of(struct sluice_buffer *buffer)
-{
-    return buffer->release == release_block ? container_of(buffer, struct block, buffer) : NULL;
 }
 
 static void never_release(struct sluice_buffer *buffer)

@@ -13,6 +13,8 @@
 
 #include <sluice/buffer.h>
 
+#include "engine/list.h"
+
 struct pool;
 
 /* Some bytes of a buffer, as a link of a queue. Owns one reference to the buffer. */
@@ -91,8 +93,14 @@ static inline void pool_give_slice(struct pool *pool, struct slice *slice)
  */
 struct block *pool_take_block(struct pool *pool, size_t len, bool whole);
 
+/* What blocks are released by, and known by: nobody else calls it. */
+void pool_release_block(struct sluice_buffer *buffer);
+
 /* The block that a buffer is the head of, or NULL if it is another kind of buffer. */
-struct block *block_of(struct sluice_buffer *buffer);
+static inline struct block *block_of(struct sluice_buffer *buffer)
+{
+    return buffer->release == pool_release_block ? container_of(buffer, struct block, buffer) : NULL;
+}
 
 /*
  * A passing buffer: its bytes are good only while on_data runs, and its count means nothing. Whoever wants them longer

@@ -174,6 +174,18 @@ static int accepted(struct sluice_stream *stream, size_t len)
     return SLUICE_FULL;
 }
 
+/* Puts in what a message layer writes before each message. Returns 0 or -ENOMEM. */
+static int append_prefix(struct sluice_stream *stream, size_t len)
+{
+    uint8_t prefix[STREAM_PREFIX_MAX];
+    struct iovec head;
+
+    if (stream->ops->prefix == stream_no_prefix)
+        return 0;
+    head = (struct iovec){.iov_base = prefix, .iov_len = stream->ops->prefix(stream, len, prefix)};
+    return head.iov_len ? bytes_append_copy(&stream->unsent, &stream->engine->pool, &head, 1) : 0;
+}
+
 /*
  * Puts a message into the queue: its prefix, then either copies of the pieces or the view itself. All or nothing.
  * Returns the bytes that were added, or -ENOMEM.
@@ -183,12 +195,8 @@ static ssize_t append_message(struct sluice_stream *stream, const struct iovec *
 {
     struct pool *pool = &stream->engine->pool;
     size_t before = stream->unsent.len;
-    uint8_t prefix[STREAM_PREFIX_MAX];
-    struct iovec head = {.iov_base = prefix, .iov_len = stream->ops->prefix(stream, len, prefix)};
-    int error = 0;
+    int error = append_prefix(stream, len);
 
-    if (head.iov_len > 0)
-        error = bytes_append_copy(&stream->unsent, pool, &head, 1);
     if (!error && view && bytes_extend(&stream->unsent, view))
         return (ssize_t)(stream->unsent.len - before);
     if (!error && len > 0)
@@ -274,20 +282,16 @@ int stream_pass_down(struct sluice_stream *stream, struct sluice_stream *lower)
 {
     struct pool *pool = &stream->engine->pool;
     size_t len = smaller(stream->unsent.len, smaller(lower->message_max, PASS_MAX));
-    uint8_t prefix[STREAM_PREFIX_MAX];
-    struct iovec head = {.iov_base = prefix, .iov_len = lower->ops->prefix(lower, len, prefix)};
     size_t before = lower->unsent.len;
-    int error = 0;
+    int error = append_prefix(lower, len);
 
-    if (head.iov_len > 0)
-        error = bytes_append_copy(&lower->unsent, pool, &head, 1);
     if (!error)
         error = bytes_move(&stream->unsent, &lower->unsent, pool, len);
     if (error) {
         bytes_truncate(&lower->unsent, pool, before);
         return error;
     }
-    accepted(lower, len + head.iov_len);
+    accepted(lower, lower->unsent.len - before);
     left_queue(stream, len);
     return 0;
 }

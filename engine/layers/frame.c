@@ -108,8 +108,21 @@ static bool is_padded(const struct frame *frame)
     return frame->length == SLUICE_FRAME_VARINT && frame->header_len > 1 && frame->header[frame->header_len - 1] == 0;
 }
 
-/* Takes bytes of a length off the view. A refusal comes from the length alone: nothing of the message is stored. */
-static int take_header(struct frame *frame, struct sluice_view *view)
+/* The usual way of a length of fixed size: it lies whole at the front of the view. */
+static bool take_whole_header(struct frame *frame, struct sluice_view *view)
+{
+    size_t len = fixed_header_len(frame->length);
+
+    if (len == 0 || frame->header_len > 0 || view->len < len)
+        return false;
+    frame->message_len = read_fixed(frame->length, view->data);
+    view->data += len;
+    view->len -= len;
+    return true;
+}
+
+/* Byte by byte. Returns 0 also if it is not whole yet, or -EBADMSG. */
+static int gather_header(struct frame *frame, struct sluice_view *view)
 {
     while (view->len > 0 && !header_is_whole(frame)) {
         if (frame->header_len == VARINT_MAX)
@@ -118,11 +131,21 @@ static int take_header(struct frame *frame, struct sluice_view *view)
         view->data++;
         view->len--;
     }
-    if (!header_is_whole(frame))
-        return 0;
     if (is_padded(frame))
         return -EBADMSG;
-    frame->message_len = header_value(frame);
+    return 0;
+}
+
+/* Takes bytes of a length off the view. A refusal comes from the length alone: nothing of the message is stored. */
+static int take_header(struct frame *frame, struct sluice_view *view)
+{
+    if (!take_whole_header(frame, view)) {
+        int error = gather_header(frame, view);
+
+        if (error || !header_is_whole(frame))
+            return error;
+        frame->message_len = header_value(frame);
+    }
     if (frame->message_len > frame->limit)
         return -EMSGSIZE;
     frame->header_len = 0;

@@ -92,6 +92,17 @@ static uint64_t read_peer_cpu_ns(const struct load *load)
     return load->options.peer_clock != NULL ? clock_read_ns(*load->options.peer_clock) : 0;
 }
 
+/* Of a process that is gone, the clock reads 0. */
+static uint64_t measured_peer_cpu_ns(struct load *load)
+{
+    uint64_t now = read_peer_cpu_ns(load);
+
+    if (now >= load->peer_cpu_before_ns)
+        return now - load->peer_cpu_before_ns;
+    load_complain(load, "the server's process has ended: its CPU time is not known");
+    return 0;
+}
+
 static void start_measuring(struct load *load)
 {
     uint64_t now = clock_now_ns();
@@ -131,7 +142,7 @@ static void stop_measuring(struct load *load, uint64_t now)
 {
     load->result.measured_ns = now - load->measuring_since_ns;
     load->result.cpu_ns = clock_read_ns(CLOCK_THREAD_CPUTIME_ID) - load->cpu_before_ns;
-    load->result.peer_cpu_ns = read_peer_cpu_ns(load) - load->peer_cpu_before_ns;
+    load->result.peer_cpu_ns = measured_peer_cpu_ns(load);
 }
 
 /* What the schedule held until now is due all the same, however late we are with it. */

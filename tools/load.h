@@ -30,7 +30,7 @@ struct load_options {
     uint64_t rate;  /* open loop: messages a second over all connections; 0: closed loop */
     uint64_t warmup_ns;
     uint64_t duration_ns;
-    const clockid_t *peer_clock; /* CPU time of the server's thread if it is ours, else NULL */
+    const clockid_t *peer_clock; /* counts the CPU time of the server, a thread or a process; NULL if nobody asks */
 };
 
 /* What a load starts from, and the rows of a verb's table that change it. */

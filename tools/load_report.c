@@ -177,8 +177,10 @@ static void write_json(struct json *json, const struct load_options *options, co
     json_count(json, "unanswered", result->unanswered);
     json_count(json, "errors", result->lost_connections);
     write_per_message(json, "load_cpu_ns_per_message", result, result->cpu_ns);
-    if (options->peer_clock != NULL)
+    if (options->peer_clock != NULL) {
+        json_count(json, "server_cpu_ns", result->peer_cpu_ns);
         write_per_message(json, "server_cpu_ns_per_message", result, result->peer_cpu_ns);
+    }
     if (options->rate > 0)
         write_histogram(json, "delay_ns", &result->delay);
     write_histogram(json, "latency_ns", &result->latency);

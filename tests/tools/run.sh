@@ -129,6 +129,8 @@ refused '^sluice load: --connections: "99999999999999999999" is not' load 127.0.
 refused '^sluice load: --size: "17M" is not a size from 1 to 16M' load 127.0.0.1:1 --size 17M
 refused '^sluice load: --depth: "" is not a number' load 127.0.0.1:1 --depth=
 refused '^sluice load: --duration: "10" is not a time from 1ms .*us, ms, s' load 127.0.0.1:1 --duration 10
+refused '^sluice load: --server-pid: "0" is not a number from 1 to 4194304$' load 127.0.0.1:1 --server-pid 0
+refused '^sluice load: --server-pid: "4194304" is not a process that runs here$' load 127.0.0.1:1 --server-pid 4194304
 refused '^sluice load: --frob is not an option' load 127.0.0.1:1 --frob=3
 refused '^sluice load: --json: "yes" is one value too many' load 127.0.0.1:1 --json=yes
 refused '^sluice load: "more" is one word too many' load 127.0.0.1:1 more
@@ -219,13 +221,22 @@ claim "open loop: late is late" test "$(member output p90)" -gt 200000000
 claim "open loop: late is sent" equal "$(member output unanswered)" 0
 expected=$(($(member output measured_ns) / 100000))
 claim "open loop: late shifts nothing" near "$(member output count)" "$expected"
+run load "$address" --server-pid "$server" --connections 4 --warmup 50ms --duration 300ms --json
+claim "the server's CPU time can be asked for" equal $status 0
+claim "the server's CPU time is told" test "$(member output server_cpu_ns)" -gt 0
+spent=$(($(member output server_cpu_ns) / $(member output messages)))
+claim "and so is that of a message" near "$(member output server_cpu_ns_per_message | sed 's/\..*//')" "$spent"
+run load "$address" --server-pid $$ --warmup 0 --duration 200ms
+claim "the CPU time of who does nothing is next to nothing" grep -qE '^CPU of server .* [01] % of a CPU$' output
+run load "$address" --warmup 0 --duration 50ms
+claim "the server's CPU time is told to who asks" test "$(grep -c '^CPU of server' output)" = 0
 run load "$address" --size 1M --depth 4 --warmup 0 --duration 300ms
 claim "messages larger than every buffer" equal $status 0
 # A percentile with fewer than ten values above it is not told.
 claim "too few for a percentile" grep -q '99.99 % *-$' output
 interrupt_server -TERM
 claim "SIGTERM ends as well" equal $status 0
-claim "with the totals" grep -q '^connections   18$' "$totals"
+claim "with the totals" grep -q '^connections   24$' "$totals"
 
 # Two received buffers fit below the limit, a third is refused before the high mark is reached.
 export SLUICE_SEND_HIGH_MARK=40K SLUICE_SEND_LIMIT=40K

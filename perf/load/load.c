@@ -173,7 +173,7 @@ static int read_mode(const char *const *modes, const char *text)
     for (int i = 0; modes[i] != NULL; i++) {
         if (text != NULL && strcmp(modes[i], text) == 0)
             return i;
-        strncat(allowed, " ", sizeof allowed - strlen(allowed) - 1);
+        strncat(allowed, i == 0 ? " " : ", ", sizeof allowed - strlen(allowed) - 1);
         strncat(allowed, modes[i], sizeof allowed - strlen(allowed) - 1);
     }
     load_refuse("mode", text != NULL ? text : "", allowed);

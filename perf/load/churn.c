@@ -45,12 +45,17 @@ struct churn {
     struct load_window window;
 };
 
+static bool is_sent(const struct churn *churn, const struct life *life)
+{
+    return life->sent == churn->options.size;
+}
+
 /* On loopback the connection mostly stands already; where it does not, the event that it does is to come. */
 static void send_rest(struct churn *churn, struct life *life)
 {
     ssize_t sent;
 
-    if (life->sent == churn->options.size)
+    if (is_sent(churn, life))
         return;
     sent = send(life->fd, churn->message + life->sent, churn->options.size - life->sent, 0);
     if (sent < 0 && errno != EAGAIN)
@@ -68,8 +73,8 @@ static void begin(struct churn *churn, struct life *life)
         return;
     }
     churn->begun++;
-    load_watch(churn->epoll, life->fd, EPOLLIN | EPOLLOUT | EPOLLET, life);
     send_rest(churn, life);
+    load_watch(churn->epoll, life->fd, EPOLLET | EPOLLIN | (is_sent(churn, life) ? 0 : EPOLLOUT), life);
 }
 
 static void begin_waiting(struct churn *churn)

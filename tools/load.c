@@ -257,7 +257,8 @@ static int allocate(struct load *load)
             .sent_ns = load_is_open_loop(load) ? NULL : load->sent_ns + i * options->depth,
         };
     }
-    return pattern_init(&load->pattern, (size_t)options->message_size);
+    return pattern_init(&load->pattern,
+                        options->message_size > LOAD_SEND_MAX ? (size_t)options->message_size : LOAD_SEND_MAX);
 }
 
 int load_create(struct sluice_engine *engine, const struct load_options *options, struct load **load)

@@ -20,22 +20,34 @@ static uint64_t message_start(const struct load_connection *connection, uint64_t
 
 /* -- Sending ------------------------------------------------------------------------------------------------- */
 
-static void note_sent(struct load_connection *connection, uint64_t now)
+static void note_sent(struct load_connection *connection, uint64_t count, uint64_t now)
 {
     struct load *load = connection->load;
-    uint64_t message = connection->sent++;
 
-    if (!load_is_open_loop(load))
-        connection->sent_ns[message % load->options.depth] = now;
-    else if (message >= connection->measured_from)
-        histogram_record(&load->result.delay, now - message_start(connection, message));
+    for (uint64_t end = connection->sent + count; connection->sent < end; connection->sent++) {
+        if (!load_is_open_loop(load))
+            connection->sent_ns[connection->sent % load->options.depth] = now;
+        else if (connection->sent >= connection->measured_from)
+            histogram_record(&load->result.delay, now - message_start(connection, connection->sent));
+    }
+}
+
+/* How many messages the next send holds: all that are due, as far as they lie in the pattern unbroken. */
+static uint64_t next_count(const struct load_connection *connection)
+{
+    uint64_t due = connection->due - connection->sent;
+    uint64_t most = LOAD_SEND_MAX / connection->load->options.message_size;
+
+    if (most == 0)
+        return 1;
+    return due < most ? due : most;
 }
 
 /* Returns as sluice_stream_send_view(). */
-static int send_message(struct load_connection *connection)
+static int send_messages(struct load_connection *connection, uint64_t count)
 {
     struct load *load = connection->load;
-    size_t size = (size_t)load->options.message_size;
+    size_t size = (size_t)(count * load->options.message_size);
     struct sluice_view message = {
         .data = load->pattern.bytes + connection->send_position,
         .len = size,
@@ -46,6 +58,17 @@ static int send_message(struct load_connection *connection)
     if (answer >= 0)
         connection->send_position = pattern_advance(connection->send_position, size);
     return answer;
+}
+
+/* Many at once may be refused where one is not. Returns as sluice_stream_send_view(), with what was sent in `count`. */
+static int send_what_fits(struct load_connection *connection, uint64_t *count)
+{
+    int answer = send_messages(connection, *count);
+
+    if (answer != -ENOBUFS || *count == 1)
+        return answer;
+    *count = 1;
+    return send_messages(connection, 1);
 }
 
 /* Refused for want of room: a drain will come, unless nothing is queued and the message is too large for the limit. */
@@ -62,13 +85,14 @@ void load_connection_pump(struct load_connection *connection)
     uint64_t now = clock_now_ns();
 
     while (connection->stream != NULL && connection->sent < connection->due && !connection->is_full) {
-        int answer = send_message(connection);
+        uint64_t count = next_count(connection);
+        int answer = send_what_fits(connection, &count);
 
         if (answer < 0) {
             note_refused(connection, answer);
             return;
         }
-        note_sent(connection, now);
+        note_sent(connection, count, now);
         connection->is_full = answer == SLUICE_FULL;
     }
 }

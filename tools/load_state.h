@@ -15,6 +15,9 @@
 #include "tools/progress.h"
 #include "tools/schedule.h"
 
+/* Messages are sent together as long as they have no more bytes than these; a larger one is sent alone. */
+#define LOAD_SEND_MAX ((size_t)65536)
+
 enum load_phase {
     LOAD_OPENING,   /* connections are being opened; nothing is sent */
     LOAD_WARMING,   /* messages are sent and not counted */

@@ -12,8 +12,8 @@
  * and it does not measure latency. `through` compares a sample of what comes out with what went in, and at the end their
  * counts; of `drain` and `fill` it knows the count on its own side alone.
  */
+#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,14 +194,18 @@ static void open_filled(struct stream *stream)
 
 static void add_drained(struct stream *stream, int fd)
 {
-    struct end *end = &stream->drained[stream->drained_count++];
+    struct end *end;
 
+    assert(stream->drained != NULL);
+    assert(stream->drained_count < stream->options.connections);
+    end = &stream->drained[stream->drained_count++];
     *end = (struct end){.kind = END_DRAINED, .fd = fd};
     load_watch(stream->epoll, fd, EPOLLIN, end);
 }
 
 static void take_upstream(struct stream *stream)
 {
+    // cppcheck-suppress nullPointer
     int fd = accept4(stream->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd < 0 && errno == EAGAIN)

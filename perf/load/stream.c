@@ -184,7 +184,18 @@ static void open_filled(struct stream *stream)
         struct end *end = &stream->filled[i];
 
         *end = (struct end){.kind = END_FILLED, .fd = load_connect(&stream->options.address, i)};
-        load_watch(stream->epoll, end->fd, EPOLLIN | EPOLLOUT, end);
+        load_watch(stream->epoll, end->fd, EPOLLIN, end);
+    }
+}
+
+/* From now on, looks for these events on the connections that are filled. */
+static void watch_filled(struct stream *stream, uint32_t events)
+{
+    for (uint64_t i = 0; i < stream->options.connections; i++) {
+        struct epoll_event event = {.events = events, .data.ptr = &stream->filled[i]};
+
+        if (epoll_ctl(stream->epoll, EPOLL_CTL_MOD, stream->filled[i].fd, &event) < 0)
+            load_die("epoll_ctl");
     }
 }
 
@@ -238,7 +249,7 @@ static void turn(struct stream *stream)
         handle(stream, events[i].data.ptr, events[i].events);
 }
 
-/* Each connection that we opened has come out at the upstream. */
+/* Waits until each connection that we opened has come out at the upstream. */
 static void await_upstream(struct stream *stream)
 {
     uint64_t limit_ns = clock_now_ns() + LOAD_PATIENCE_NS;
@@ -266,13 +277,10 @@ static void finish_through(struct stream *stream)
     uint64_t limit_ns = clock_now_ns() + LOAD_PATIENCE_NS;
 
     stream->is_ending = true;
-    for (uint64_t i = 0; i < stream->options.connections; i++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &stream->filled[i]};
-
-        epoll_ctl(stream->epoll, EPOLL_CTL_MOD, stream->filled[i].fd, &event);
+    watch_filled(stream, EPOLLIN);
+    for (uint64_t i = 0; i < stream->options.connections; i++)
         if (shutdown(stream->filled[i].fd, SHUT_WR) < 0)
             load_die("shutdown");
-    }
     while (stream->ended_count < stream->options.connections) {
         turn(stream);
         if (clock_now_ns() > limit_ns)
@@ -287,7 +295,7 @@ static void finish_through(struct stream *stream)
 
 /* -- From start to end --------------------------------------------------------------------------------------- */
 
-static void open_all(struct stream *stream)
+static void allocate(struct stream *stream)
 {
     stream->epoll = load_watch_create();
     stream->scratch = malloc(READ_MAX);
@@ -295,19 +303,35 @@ static void open_all(struct stream *stream)
     stream->drained = calloc(stream->options.connections, sizeof *stream->drained);
     if (stream->scratch == NULL || stream->filled == NULL || stream->drained == NULL)
         load_die("memory");
-    if (stream->mode != DRAIN)
-        create_bytes(stream);
-    if (stream->mode == THROUGH) {
-        stream->listener = (struct end){.kind = END_LISTENING, .fd = load_listen(&stream->upstream)};
-        load_watch(stream->epoll, stream->listener.fd, EPOLLIN, &stream->listener);
-    }
+    create_bytes(stream);
+}
+
+static void open_drained(struct stream *stream)
+{
+    for (uint64_t i = 0; i < stream->options.connections; i++)
+        add_drained(stream, load_connect(&stream->options.address, i));
+}
+
+static void open_through(struct stream *stream)
+{
+    stream->listener = (struct end){.kind = END_LISTENING, .fd = load_listen(&stream->upstream)};
+    load_watch(stream->epoll, stream->listener.fd, EPOLLIN, &stream->listener);
+    open_filled(stream);
+    await_upstream(stream);
+    if (stream->upstream.any.sa_family == AF_UNIX)
+        unlink(stream->upstream.local.sun_path); /* nobody else is to come */
+}
+
+static void open_all(struct stream *stream)
+{
     if (stream->mode == DRAIN)
-        for (uint64_t i = 0; i < stream->options.connections; i++)
-            add_drained(stream, load_connect(&stream->options.address, i));
-    else
+        open_drained(stream);
+    else if (stream->mode == FILL)
         open_filled(stream);
-    if (stream->mode == THROUGH)
-        await_upstream(stream);
+    else
+        open_through(stream);
+    if (stream->mode != DRAIN)
+        watch_filled(stream, EPOLLIN | EPOLLOUT);
 }
 
 int main(int argc, char **argv)
@@ -324,6 +348,7 @@ int main(int argc, char **argv)
     stream.mode = (enum mode)load_read_arguments(argc, argv, &stream.options, own, modes);
     if ((stream.mode == THROUGH) != (stream.upstream.len > 0))
         load_refuse("--upstream with mode", modes[stream.mode], "through, which needs it, and no other");
+    allocate(&stream);
     open_all(&stream);
     load_window_start(&stream.window, &stream.options);
     do
@@ -331,8 +356,6 @@ int main(int argc, char **argv)
     while (!load_window_is_over(&stream.window, clock_now_ns()));
     if (stream.mode == THROUGH)
         finish_through(&stream);
-    if (stream.mode == THROUGH && stream.upstream.any.sa_family == AF_UNIX)
-        unlink(stream.upstream.local.sun_path);
     load_window_report(&stream.window, false);
     return 0;
 }

@@ -8,10 +8,11 @@
  * have one), and --slow M, more receivers that read 1 KiB every 10 ms, with as small a buffer as they may have, and do
  * not count.
  *
- * A message counts once for each receiver. The first word of each is its number, and each receiver must get all of them,
- * whole and in order; other bytes are not compared. Latency counts from before the publisher's write to after the
- * receiver's read, of every 8th receipt. It is that of the last of many receipts too, which wait for our reading of those
- * before them: with 1,000 receivers it is the peer's and the load's together. It does not measure many publishers.
+ * A message counts once for each receiver. The first word of each is its number, and each receiver must get all of
+ * them, whole and in order; other bytes are not compared. Latency counts from before the publisher's write to after
+ * the receiver's read, of every 8th receipt. It is that of the last of many receipts too, which wait for our reading
+ * of those before them: with 1,000 receivers it is the peer's and the load's together. It does not measure many
+ * publishers.
  */
 #include <errno.h>
 #include <stdio.h>

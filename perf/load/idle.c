@@ -3,10 +3,11 @@
  *
  *     load_idle [--connections N] [--size BYTES] ADDRESS
  *
- * Opens N connections, prints "ready", and holds them until its standard input ends or it is killed; then it says, with
- * status 1, how many the peer has ended meanwhile, if it has. With --size each connection first has a message of so many
- * bytes answered by an `echo` peer: so each is known to have been taken, and has been in use. Without it the peer may
- * still be taking the last of them when "ready" is printed. The other options of all loads are taken, and say nothing.
+ * Opens N connections, prints "ready", and holds them until its standard input ends or it is killed; then it says,
+ * with status 1, how many the peer has ended meanwhile, if it has. With --size each connection first has a message of
+ * so many bytes answered by an `echo` peer: so each is known to have been taken, and has been in use. Without it the
+ * peer may still be taking the last of them when "ready" is printed. The other options of all loads are taken, and say
+ * nothing.
  */
 #include <errno.h>
 #include <poll.h>

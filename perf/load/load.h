@@ -68,8 +68,8 @@ struct load_argument {
 
 /*
  * Reads the command line into `options`, whose members hold the defaults, and into the variables of `own`, a list that
- * a row without a name ends. `modes` are the words of which one stands before ADDRESS, a list that NULL ends, or NULL if
- * none does. Returns the index of the word. Exits with status 2 and a line if something is wrong.
+ * a row without a name ends. `modes` are the words of which one stands before ADDRESS, a list that NULL ends, or NULL
+ * if none does. Returns the index of the word. Exits with status 2 and a line if something is wrong.
  */
 int load_read_arguments(int argc, char **argv, struct load_options *options, const struct load_argument *own,
                         const char *const *modes);

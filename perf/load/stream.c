@@ -8,9 +8,9 @@
  * Options of all loads: --connections N, --size BYTES, --duration TIME, --warmup TIME, --server-pid PID.
  *
  * So that the load is not what limits, what TCP received is dropped unread (MSG_TRUNC); a Unix socket copies. Hence it
- * is no picture of what the other side of a real connection spends, and it does not measure latency. `through` compares
- * a sample of what comes out with what went in, and at the end their counts; of `drain` and `fill` it knows the count on
- * its own side alone.
+ * is no picture of what the other side of a real connection spends, and it does not measure latency. `through`
+ * compares a sample of what comes out with what went in, and at the end their counts; of `drain` and `fill` it knows
+ * the count on its own side alone.
  */
 #include <assert.h>
 #include <errno.h>

@@ -39,6 +39,13 @@ void interrupt_stops(struct sluice_engine *engine)
     set_handler(on_signal);
 }
 
+void interrupt_turns_to(struct sluice_engine *engine)
+{
+    atomic_store(&stopped_engine, engine);
+    if (engine != NULL && atomic_load(&has_come))
+        sluice_engine_stop(engine);
+}
+
 void interrupt_release(void)
 {
     set_handler(SIG_DFL);

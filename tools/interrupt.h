@@ -9,10 +9,13 @@
 
 #include <sluice/engine.h>
 
-/* From now on signals stop `engine`. One engine at a time. */
+/* From now on signals stop `engine`; with NULL they are only remembered. One engine at a time. */
 void interrupt_stops(struct sluice_engine *engine);
 
-/* Before that engine is destroyed: from now on signals do what they did before. */
+/* For a verb that makes one engine after another: signals stop this one instead, also one that has come already. */
+void interrupt_turns_to(struct sluice_engine *engine);
+
+/* Before that engine is destroyed, for good: from now on signals do what they did before. */
 void interrupt_release(void);
 
 /* True exactly when a signal has come since interrupt_stops(). */

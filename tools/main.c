@@ -21,6 +21,7 @@ static const struct verb verbs[] = {
     {"doctor", "tell what this kernel offers and which settings are in force", verb_doctor},
     {"load", "send messages to an echo server and measure the answers", verb_load},
     {"serve", "run an echo, sink, source or chat server", verb_serve},
+    {"tune", "try settings on an echo server, and print those that make it better", verb_tune},
 };
 
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])

@@ -20,6 +20,7 @@ int verb_cat(int argc, char **argv);
 int verb_doctor(int argc, char **argv);
 int verb_load(int argc, char **argv);
 int verb_serve(int argc, char **argv);
+int verb_tune(int argc, char **argv);
 
 /* Prints "sluice VERB: …" on standard error. Returns VERB_FAILED. */
 __attribute__((format(printf, 2, 3))) int verb_fail(const char *verb, const char *format, ...);

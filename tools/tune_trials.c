@@ -1,0 +1,245 @@
+/* The trials of `sluice tune`: each is a server and a load of its own, and each but the first stands between two others. */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <sluice/engine.h>
+
+#include "tools/interrupt.h"
+#include "tools/loopback.h"
+#include "tools/progress.h"
+#include "tools/tune.h"
+#include "tools/units.h"
+#include "tools/verb.h"
+
+/* What setting up and taking down a trial takes, roughly; for telling how long it will all take. */
+#define TRIAL_OVERHEAD_NS (20 * UNITS_NS_PER_MS)
+
+/*
+ * The process's clock also counts the kernel's threads that work for our rings, as those of SLUICE_SQPOLL; the load's
+ * thread is taken off.
+ */
+static const clockid_t process_clock = CLOCK_PROCESS_CPUTIME_ID;
+
+/* -- One trial ----------------------------------------------------------------------------------------------- */
+
+/* The value that the goal is about. Returns 0, or -ENODATA if there were too few messages for it. */
+static int read_goal(const struct tune *tune, const struct load_result *result, double *value)
+{
+    uint32_t share = tune->goal == TUNE_TAIL ? 9900 : 5000;
+    uint64_t latency_ns = 0;
+
+    if (result->messages == 0 || result->measured_ns == 0)
+        return -ENODATA;
+    if (tune->goal == TUNE_THROUGHPUT)
+        *value = (double)result->messages * (double)UNITS_NS_PER_S / (double)result->measured_ns;
+    else if (tune->goal == TUNE_CPU)
+        *value = (double)(result->peer_cpu_ns - result->cpu_ns) / (double)result->messages;
+    else if (!histogram_percentile(&result->latency, share, &latency_ns))
+        return -ENODATA;
+    else
+        *value = (double)latency_ns;
+    return *value > 0 ? 0 : -ENODATA;
+}
+
+static int judge(const struct tune *tune, const struct load_result *result, double *value, char *why, size_t why_size)
+{
+    if (result->failure[0] != '\0') {
+        snprintf(why, why_size, "%s", result->failure);
+        return -EIO;
+    }
+    if (result->unanswered > 0) {
+        snprintf(why, why_size, "%" PRIu64 " messages got no answer", result->unanswered);
+        return -EIO;
+    }
+    if (read_goal(tune, result, value) < 0) {
+        snprintf(why, why_size, "too few messages in that time; give it longer (--duration)");
+        return -ENODATA;
+    }
+    return 0;
+}
+
+/* Loads the server from an engine on this thread. */
+static int measure_server(struct tune *tune, const struct loopback *loopback,
+                          const struct sluice_engine_options *load_engine, double *value, char *why, size_t why_size)
+{
+    struct load_options load_options = tune->load_options;
+    struct sluice_engine *engine;
+    struct load *load = NULL;
+    int error = sluice_engine_create(load_engine, &engine);
+
+    if (error < 0) {
+        sluice_engine_explain(error, why, why_size);
+        return error;
+    }
+    load_options.address = loopback->address;
+    load_options.peer_clock = &process_clock;
+    interrupt_turns_to(engine);
+    error = load_create(engine, &load_options, &load);
+    if (error == 0)
+        error = load_run(load);
+    interrupt_turns_to(NULL);
+    if (error < 0)
+        snprintf(why, why_size, "the load: %s", verb_error_text(error));
+    else if (interrupt_came())
+        error = -EINTR;
+    else
+        error = judge(tune, load_result(load), value, why, why_size);
+    if (error == 0)
+        error = series_add(&tune->load_share, (double)load_result(load)->cpu_ns / (double)load_result(load)->measured_ns);
+    sluice_engine_destroy(engine);
+    load_destroy(load);
+    return error;
+}
+
+/* Returns 0, -EINTR if a signal has come, or -errno with one line in `why`. */
+static int try(struct tune *tune, const struct sluice_engine_options *options, double *value, char *why,
+               size_t why_size)
+{
+    struct sluice_engine_options server = *options;
+    struct sluice_engine_options load_engine = tune->load_engine;
+    struct loopback loopback;
+    int error;
+
+    if (interrupt_came())
+        return -EINTR;
+    loopback_place(&server, &load_engine);
+    error = loopback_start(&loopback, &server, tune->is_unix, why, why_size);
+    if (error < 0)
+        return error;
+    error = measure_server(tune, &loopback, &load_engine, value, why, why_size);
+    loopback_stop(&loopback);
+    tune->trials_done++;
+    return error;
+}
+
+/* -- The default and the others ------------------------------------------------------------------------------ */
+
+/* What a gain is the difference of. */
+static double score(const struct tune *tune, double value)
+{
+    return tune->goal == TUNE_THROUGHPUT ? log(value) : -log(value);
+}
+
+/* Each trial of the default is also held against the one before and the one after it: so far noise carries. */
+static int try_default(struct tune *tune, char *why, size_t why_size)
+{
+    double value;
+    double latest;
+    int error = try(tune, &tune->base, &value, why, why_size);
+
+    if (error < 0)
+        return error;
+    latest = score(tune, value);
+    if (tune->measured.count >= 2)
+        error = series_add(&tune->noise, tune->last_scores[1] - (tune->last_scores[0] + latest) / 2);
+    if (error == 0)
+        error = series_add(&tune->measured, value);
+    tune->last_scores[0] = tune->last_scores[1];
+    tune->last_scores[1] = latest;
+    return error;
+}
+
+/* Between two trials of the default, the first of which has been. One that fails is tried no more. */
+static int try_variant(struct tune *tune, struct tune_variant *variant, char *why, size_t why_size)
+{
+    double value;
+    int error;
+
+    if (variant->skipped[0] != '\0')
+        return 0;
+    error = try(tune, &variant->options, &value, variant->skipped, sizeof variant->skipped);
+    if (error == -EINTR)
+        return error;
+    if (error < 0)
+        return 0;
+    error = try_default(tune, why, why_size);
+    if (error == 0)
+        error = series_add(&variant->measured, value);
+    if (error == 0)
+        error = series_add(&variant->gains, score(tune, value) - (tune->last_scores[0] + tune->last_scores[1]) / 2);
+    return error;
+}
+
+struct series_estimate tune_estimate(const struct tune *tune, const struct tune_variant *variant)
+{
+    return series_estimate(&variant->gains, &tune->noise);
+}
+
+/* -- From start to end --------------------------------------------------------------------------------------- */
+
+static uint64_t count_trials(const struct tune *tune)
+{
+    uint64_t variants = 0;
+
+    for (size_t i = 0; i < tune->variant_count; i++)
+        variants += tune->variants[i].skipped[0] == '\0';
+    return 1 + 2 * tune->rounds * (variants + 2); /* at the end those that won, together and the best alone */
+}
+
+/* On terminals only, and wiped at the end. */
+static void show_progress(const struct tune *tune, const struct tune_variant *variant)
+{
+    uint64_t total = count_trials(tune);
+    uint64_t trial_ns = tune->load_options.warmup_ns + tune->load_options.duration_ns + TRIAL_OVERHEAD_NS;
+    uint64_t left = total > tune->trials_done ? total - tune->trials_done : 0;
+    const char *value = variant->feature != 0 ? sluice_feature_name(variant->feature) : variant->value;
+    char bar[PROGRESS_LINE_MAX];
+
+    if (!isatty(STDERR_FILENO))
+        return;
+    progress_bar(tune->trials_done, total, bar, sizeof bar);
+    fprintf(stderr, "\r%s  %" PRIu64 " s left  ", bar, left * trial_ns / UNITS_NS_PER_S);
+    if (variant->variable == NULL)
+        fprintf(stderr, "what won, once more\033[K");
+    else
+        fprintf(stderr, "%s=%s\033[K", variant->variable + sizeof "SLUICE_" - 1, value);
+}
+
+static int try_all(struct tune *tune, char *why, size_t why_size)
+{
+    int error = try_default(tune, why, why_size);
+
+    for (uint64_t round = 0; round < tune->rounds; round++) {
+        for (size_t i = 0; i < tune->variant_count && error == 0; i++) {
+            show_progress(tune, &tune->variants[i]);
+            error = try_variant(tune, &tune->variants[i], why, why_size);
+        }
+    }
+    return error;
+}
+
+/* Of many, those look best that were also lucky: what won is measured once more. */
+static int confirm(struct tune *tune, char *why, size_t why_size)
+{
+    int error = 0;
+
+    for (uint64_t round = 0; round < tune->rounds && error == 0; round++) {
+        show_progress(tune, &tune->together);
+        error = try_variant(tune, &tune->together, why, why_size);
+        if (error == 0)
+            error = try_variant(tune, &tune->alone, why, why_size);
+    }
+    return error;
+}
+
+int tune_run(struct tune *tune, char *why, size_t why_size)
+{
+    int error;
+
+    interrupt_stops(NULL);
+    error = try_all(tune, why, why_size);
+    tune_combine(tune);
+    if (error == 0 && tune->best != NULL)
+        error = confirm(tune, why, why_size);
+    interrupt_release();
+    if (isatty(STDERR_FILENO))
+        fputs("\r\033[K", stderr);
+    if (error == -ENOMEM)
+        snprintf(why, why_size, "%s", verb_error_text(error));
+    tune->is_interrupted = error == -EINTR;
+    return tune->is_interrupted ? 0 : error;
+}

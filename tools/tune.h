@@ -106,6 +106,9 @@ enum tune_outcome {
 
 enum tune_outcome tune_outcome(const struct tune *tune);
 
+/* In one sentence. */
+const char *tune_describe_outcome(const struct tune *tune);
+
 /* The settings to recommend: those of `together` or `alone`. NULL: none. */
 const struct tune_variant *tune_winner(const struct tune *tune);
 

@@ -13,10 +13,10 @@
 #include "tools/tune.h"
 #include "tools/units.h"
 
-#define GAIN_WIDTH  10
-#define NOISE_WIDTH 8
-#define VALUE_WIDTH 18
-#define LINE_MAX    320
+#define GAIN_WIDTH    10
+#define VALUE_WIDTH   20
+#define COLUMNS_WIDTH (3 * GAIN_WIDTH + VALUE_WIDTH)
+#define LINE_MAX      320
 /* A load this busy may be what limits the throughput. */
 #define BUSY_SHARE 0.95
 
@@ -99,6 +99,19 @@ enum tune_outcome tune_outcome(const struct tune *tune)
     return together >= alone ? TUNE_TOGETHER : TUNE_ALONE;
 }
 
+const char *tune_describe_outcome(const struct tune *tune)
+{
+    static const char *const outcomes[] = {
+        [TUNE_NOTHING] = "Nothing won: no setting is better than the default by more than the noise.",
+        [TUNE_UNCONFIRMED] = "What won was not measured again.",
+        [TUNE_REFUTED] = "What won did not hold when it was measured again: keep the default.",
+        [TUNE_TOGETHER] = "What won holds, measured again together.",
+        [TUNE_ALONE] = "What won best is better alone than together with the rest.",
+    };
+
+    return outcomes[tune_outcome(tune)];
+}
+
 const struct tune_variant *tune_winner(const struct tune *tune)
 {
     switch (tune_outcome(tune)) {
@@ -141,84 +154,82 @@ static void print_head(const struct tune *tune)
     printf("# the default: %s", tune_show(tune, series_median(&tune->measured), text, sizeof text));
     printf(" (median of %zu trials", tune->measured.count);
     if (tune->noise.count >= SERIES_NOISE_MIN)
-        printf("; one against its neighbours differs by %.1f %%, a standard deviation", percent(series_spread(&tune->noise)));
+        printf("; one against its neighbours differs by %.1f %%, a standard deviation",
+               percent(series_spread(&tune->noise)));
     puts(")");
     if (tune->load_share.count > 0 && series_median(&tune->load_share) > BUSY_SHARE)
         puts("# The load needed a whole CPU: what it can do may be what limits; --for cpu would see more.");
 }
 
-static void print_variant(const struct tune *tune, const struct tune_variant *variant)
+/* "+2.0 %  -1.0 %  +5.0 %": a gain and between what it lies, as far as that is known. */
+static void print_gain(const struct tune *tune, const struct tune_variant *variant)
 {
     struct series_estimate estimate = tune_estimate(tune, variant);
     char gain[UNITS_TEXT_MAX];
-    char noise[UNITS_TEXT_MAX] = "?";
+    char from[UNITS_TEXT_MAX] = "?";
+    char to[UNITS_TEXT_MAX] = "?";
+
+    if (estimate.is_known) {
+        tune_show_gain(estimate.gain - estimate.noise, from, sizeof from);
+        tune_show_gain(estimate.gain + estimate.noise, to, sizeof to);
+    }
+    printf("# %*s%*s%*s", GAIN_WIDTH, tune_show_gain(estimate.gain, gain, sizeof gain), GAIN_WIDTH, from, GAIN_WIDTH,
+           to);
+}
+
+static void print_variant(const struct tune *tune, const struct tune_variant *variant)
+{
     char measured[UNITS_TEXT_MAX];
 
     if (variant->gains.count == 0) {
-        printf("# %*s  %s=%s: %s\n", GAIN_WIDTH + NOISE_WIDTH + VALUE_WIDTH + 2, "not measured", variant->variable,
-               variant->value, variant->skipped[0] != '\0' ? variant->skipped : "interrupted before");
+        printf("# %*s  %s=%s: %s\n", COLUMNS_WIDTH, "not measured", variant->variable, variant->value,
+               variant->skipped[0] != '\0' ? variant->skipped : "interrupted before");
         return;
     }
-    if (estimate.is_known)
-        snprintf(noise, sizeof noise, "%.1f %%", percent(estimate.noise));
-    printf("# %*s%*s  %*s  %s=%s", GAIN_WIDTH, tune_show_gain(estimate.gain, gain, sizeof gain), NOISE_WIDTH, noise,
-           VALUE_WIDTH, tune_show(tune, series_median(&variant->measured), measured, sizeof measured),
-           variant->variable, variant->value);
-    puts(tune_has_won(tune, variant) ? "  (won)" : "");
+    print_gain(tune, variant);
+    printf("%*s  %s=%s%s\n", VALUE_WIDTH, tune_show(tune, series_median(&variant->measured), measured, sizeof measured),
+           variant->variable, variant->value, tune_has_won(tune, variant) ? "  (won)" : "");
     if (variant->skipped[0] != '\0')
-        printf("# %*s  then it failed: %s\n", GAIN_WIDTH + NOISE_WIDTH + VALUE_WIDTH + 2, "", variant->skipped);
+        printf("# %*s  then it failed: %s\n", COLUMNS_WIDTH, "", variant->skipped);
 }
 
 static void print_again(const struct tune *tune, const struct tune_variant *variant, const char *what)
 {
-    struct series_estimate estimate = tune_estimate(tune, variant);
-    char gain[UNITS_TEXT_MAX];
     char measured[UNITS_TEXT_MAX];
 
     if (variant->gains.count == 0)
         return;
-    printf("# Measured again, %s: %s, noise %.1f %%: %s", what, tune_show_gain(estimate.gain, gain, sizeof gain),
-           percent(estimate.noise),
-           tune_show(tune, series_median(&variant->measured), measured, sizeof measured));
-    printf(" instead of %s.\n", tune_show(tune, series_median(&tune->measured), measured, sizeof measured));
+    print_gain(tune, variant);
+    printf("%*s  measured again: %s\n", VALUE_WIDTH,
+           tune_show(tune, series_median(&variant->measured), measured, sizeof measured), what);
 }
 
 static void print_outcome(const struct tune *tune)
 {
-    enum tune_outcome outcome = tune_outcome(tune);
-
     if (tune->is_interrupted)
         puts("# Interrupted: this is what was found so far.");
-    if (outcome == TUNE_NOTHING) {
-        puts("# Nothing won: no setting is better than the default by more than the noise.");
-        return;
-    }
     if (tune->together.skipped[0] != '\0')
         printf("# What won does not work together: %s\n", tune->together.skipped);
-    print_again(tune, &tune->together, "what won");
-    print_again(tune, &tune->alone, "only the best of it");
-    if (outcome == TUNE_REFUTED)
-        puts("# That is within the noise: what seemed to win was lucky. Keep the default.");
-    else if (outcome == TUNE_UNCONFIRMED)
-        puts("# What won was not measured again.");
-    else if (outcome == TUNE_ALONE)
-        puts("# The best of it alone is better than all of it together.");
+    print_again(tune, &tune->together, "all that won");
+    print_again(tune, &tune->alone, "the best of it alone");
+    printf("# %s\n", tune_describe_outcome(tune));
 }
 
-/* Settings that came from the environment are part of the default, and stay. */
-static void print_settings(const struct tune *tune)
+/* Either those that won, or those that came from the environment: they are part of the default, and stay. */
+static void print_settings(const struct tune *tune, bool that_won, const char *heading)
 {
     const struct tune_variant *winner = tune_winner(tune);
     const struct sluice_engine_options *options = winner != NULL ? &winner->options : &tune->base;
     struct sluice_setting setting;
 
     for (size_t i = 0; sluice_setting_describe(i, options, &setting) == 0; i++) {
-        bool is_changed = differs(tune, winner, &setting);
+        bool has_won = differs(tune, winner, &setting);
 
-        if ((setting.is_default && !is_changed) || follows(&setting, options))
+        if (has_won != that_won || (!has_won && setting.is_default) || follows(&setting, options))
             continue;
-        if (!is_changed)
-            puts("# from the environment, as it was:");
+        if (heading != NULL)
+            printf("# %s\n", heading);
+        heading = NULL;
         printf("%s=%s\n", setting.variable, setting.value);
     }
 }
@@ -226,12 +237,14 @@ static void print_settings(const struct tune *tune)
 static void print_text(const struct tune *tune)
 {
     print_head(tune);
-    printf("#\n# %*s%*s  %*s  setting\n", GAIN_WIDTH, "gain", NOISE_WIDTH, "noise", VALUE_WIDTH, "measured");
+    printf("#\n# %*s%*s%*s%*s  setting\n", GAIN_WIDTH, "gain", GAIN_WIDTH, "from", GAIN_WIDTH, "to", VALUE_WIDTH,
+           "measured");
     for (size_t i = 0; i < tune->variant_count; i++)
         print_variant(tune, &tune->variants[i]);
     puts("#");
     print_outcome(tune);
-    print_settings(tune);
+    print_settings(tune, false, "From the environment, as before:");
+    print_settings(tune, true, "Won:");
 }
 
 /* -- For machines -------------------------------------------------------------------------------------------- */
@@ -246,7 +259,8 @@ static void write_gain(struct json *json, const struct tune *tune, const struct 
         json_number(json, "gain_percent", percent(estimate.gain));
     }
     if (estimate.is_known) {
-        json_number(json, "noise_percent", percent(estimate.noise));
+        json_number(json, "from_percent", percent(estimate.gain - estimate.noise));
+        json_number(json, "to_percent", percent(estimate.gain + estimate.noise));
         json_flag(json, "won", tune_has_won(tune, variant));
     }
     if (variant->skipped[0] != '\0')
@@ -320,11 +334,6 @@ static void write_settings(struct json *json, const struct tune *tune)
 
 static void print_json(const struct tune *tune)
 {
-    static const char *const outcomes[] = {
-        [TUNE_NOTHING] = "nothing won",        [TUNE_UNCONFIRMED] = "not measured again",
-        [TUNE_REFUTED] = "within the noise",   [TUNE_TOGETHER] = "all that won, together",
-        [TUNE_ALONE] = "the best of it alone",
-    };
     struct json json = {.file = stdout};
 
     json_open_object(&json, NULL);
@@ -333,7 +342,7 @@ static void print_json(const struct tune *tune)
     write_variants(&json, tune);
     write_again(&json, "together", tune, &tune->together);
     write_again(&json, "alone", tune, &tune->alone);
-    json_text(&json, "outcome", outcomes[tune_outcome(tune)]);
+    json_text(&json, "outcome", tune_describe_outcome(tune));
     write_settings(&json, tune);
     json_close_object(&json);
     json_end(&json);

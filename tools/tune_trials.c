@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sluice/engine.h>
@@ -17,6 +19,12 @@
 
 /* What setting up and taking down a trial takes, roughly; for telling how long it will all take. */
 #define TRIAL_OVERHEAD_NS (20 * UNITS_NS_PER_MS)
+
+/* What won is measured so many times the rounds: it is little, and it is what counts. */
+#define ROUNDS_AGAIN 3
+/* How long a kernel thread of the trial before may take to go, and how often we look. */
+#define SETTLING_MAX_NS  UNITS_NS_PER_S
+#define SETTLING_STEP_NS (2 * UNITS_NS_PER_MS)
 
 /*
  * The process's clock also counts the kernel's threads that work for our rings, as those of SLUICE_SQPOLL; the load's
@@ -89,10 +97,28 @@ static int measure_server(struct tune *tune, const struct loopback *loopback,
     else
         error = judge(tune, load_result(load), value, why, why_size);
     if (error == 0)
-        error = series_add(&tune->load_share, (double)load_result(load)->cpu_ns / (double)load_result(load)->measured_ns);
+        error =
+            series_add(&tune->load_share, (double)load_result(load)->cpu_ns / (double)load_result(load)->measured_ns);
     sluice_engine_destroy(engine);
     load_destroy(load);
     return error;
+}
+
+/* True exactly when this process has no thread but this one; also if that cannot be known. */
+static bool is_alone(void)
+{
+    struct stat threads;
+
+    return stat("/proc/self/task", &threads) < 0 || threads.st_nlink <= 3; /* itself, its parent, and one a thread */
+}
+
+/* The kernel's thread of SLUICE_SQPOLL outlives its ring for a while: it would be part of the next trial. */
+static void settle(void)
+{
+    const struct timespec step = {.tv_nsec = (long)SETTLING_STEP_NS};
+
+    for (uint64_t waited_ns = 0; waited_ns < SETTLING_MAX_NS && !is_alone(); waited_ns += SETTLING_STEP_NS)
+        nanosleep(&step, NULL);
 }
 
 /* Returns 0, -EINTR if a signal has come, or -errno with one line in `why`. */
@@ -112,6 +138,7 @@ static int try(struct tune *tune, const struct sluice_engine_options *options, d
         return error;
     error = measure_server(tune, &loopback, &load_engine, value, why, why_size);
     loopback_stop(&loopback);
+    settle();
     tune->trials_done++;
     return error;
 }
@@ -177,7 +204,7 @@ static uint64_t count_trials(const struct tune *tune)
 
     for (size_t i = 0; i < tune->variant_count; i++)
         variants += tune->variants[i].skipped[0] == '\0';
-    return 1 + 2 * tune->rounds * (variants + 2); /* at the end those that won, together and the best alone */
+    return 1 + 2 * tune->rounds * (variants + 2 * ROUNDS_AGAIN); /* those that won, together and the best alone */
 }
 
 /* On terminals only, and wiped at the end. */
@@ -199,14 +226,38 @@ static void show_progress(const struct tune *tune, const struct tune_variant *va
         fprintf(stderr, "%s=%s\033[K", variant->variable + sizeof "SLUICE_" - 1, value);
 }
 
+/* Numbers that look random and are the same in each run (Knuth's 64-bit linear congruence); below `limit`. */
+static size_t next_random(uint64_t *state, size_t limit)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (size_t)((*state >> 33) % limit);
+}
+
+/* In each round another order: what one value leaves behind must not always meet the same other one. */
+static void shuffle(size_t *order, size_t count, uint64_t *state)
+{
+    for (size_t left = count; left > 1; left--) {
+        size_t chosen = next_random(state, left);
+        size_t last = order[left - 1];
+
+        order[left - 1] = order[chosen];
+        order[chosen] = last;
+    }
+}
+
 static int try_all(struct tune *tune, char *why, size_t why_size)
 {
+    size_t order[TUNE_VARIANTS_MAX];
+    uint64_t random_state = 0;
     int error = try_default(tune, why, why_size);
 
+    for (size_t i = 0; i < tune->variant_count; i++)
+        order[i] = i;
     for (uint64_t round = 0; round < tune->rounds; round++) {
+        shuffle(order, tune->variant_count, &random_state);
         for (size_t i = 0; i < tune->variant_count && error == 0; i++) {
-            show_progress(tune, &tune->variants[i]);
-            error = try_variant(tune, &tune->variants[i], why, why_size);
+            show_progress(tune, &tune->variants[order[i]]);
+            error = try_variant(tune, &tune->variants[order[i]], why, why_size);
         }
     }
     return error;
@@ -217,7 +268,7 @@ static int confirm(struct tune *tune, char *why, size_t why_size)
 {
     int error = 0;
 
-    for (uint64_t round = 0; round < tune->rounds && error == 0; round++) {
+    for (uint64_t round = 0; round < ROUNDS_AGAIN * tune->rounds && error == 0; round++) {
         show_progress(tune, &tune->together);
         error = try_variant(tune, &tune->together, why, why_size);
         if (error == 0)

@@ -15,7 +15,7 @@
 #define ROUNDS_MAX       1000
 #define DURATION_MAX_NS  (60 * UNITS_NS_PER_S)
 /* Messages are sent for this part of the duration before it begins. */
-#define WARMUP_PART 5
+#define WARMUP_PART  5
 #define OPTION_COUNT 9
 
 static const char notes[] =

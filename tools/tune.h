@@ -67,7 +67,7 @@ struct tune {
     struct tune_variant *best;    /* the best of those alone; NULL: nothing won */
     struct tune_variant alone;    /* that one, measured again next to `together`, if more than one won */
     uint64_t trials_done;
-    bool is_interrupted;
+    bool is_interrupted; /* by a signal or by a failure */
 };
 
 /* -- tune_variants.c ----------------------------------------------------------------------------------------- */
@@ -89,7 +89,10 @@ void tune_describe(const char *variable, const struct sluice_engine_options *opt
 
 /* -- tune_trials.c ------------------------------------------------------------------------------------------- */
 
-/* Compares everything with the default, then what won once more. Returns 0, or -errno with one line in `why`. */
+/*
+ * Compares everything with the default, then what won once more. Returns 0, also if a signal ended it early, or -errno
+ * with one line in `why`.
+ */
 int tune_run(struct tune *tune, char *why, size_t why_size);
 
 struct series_estimate tune_estimate(const struct tune *tune, const struct tune_variant *variant);

@@ -291,6 +291,6 @@ int tune_run(struct tune *tune, char *why, size_t why_size)
         fputs("\r\033[K", stderr);
     if (error == -ENOMEM)
         snprintf(why, why_size, "%s", verb_error_text(error));
-    tune->is_interrupted = error == -EINTR;
-    return tune->is_interrupted ? 0 : error;
+    tune->is_interrupted = error < 0;
+    return error == -EINTR ? 0 : error;
 }

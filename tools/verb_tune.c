@@ -153,18 +153,22 @@ static int close_plot(struct tune *tune)
     return error == 0 ? VERB_DONE : verb_fail("tune", "%s: %s", tune->plot_name, verb_error_text(error));
 }
 
+/* What was found before something failed is told, too. */
 static int run(struct tune *tune)
 {
     char why[SLUICE_REASON_MAX];
+    int error;
 
     verb_raise_descriptor_limit();
     prepare_load(tune);
-    if (tune_list_variants(tune, why, sizeof why) < 0 || tune_run(tune, why, sizeof why) < 0)
+    error = tune_list_variants(tune, why, sizeof why);
+    if (error == 0)
+        error = tune_run(tune, why, sizeof why);
+    if (tune->measured.count > 0)
+        tune_print(tune);
+    if (error < 0)
         return verb_fail("tune", "%s", why);
-    if (tune->measured.count == 0)
-        return verb_fail("tune", "interrupted before anything was measured");
-    tune_print(tune);
-    return VERB_DONE;
+    return tune->measured.count > 0 ? VERB_DONE : verb_fail("tune", "interrupted before anything was measured");
 }
 
 static void finish_variant(struct tune_variant *variant)

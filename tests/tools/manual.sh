@@ -8,7 +8,7 @@ page=$(realpath "$(dirname "$0")/../../docs/man/sluice.1")
 wanted() {
     "$sluice" "$1" --help | awk '
         /^  --/ {
-            text = $0; sub(/^  --[^ ]+( [A-Z]+)?  +/, "", text)
+            text = $0; sub(/^  --[^ ]+( [A-Z]+| [a-z]+(\|[a-z]+)+)? +/, "", text)
             name = $1; gsub(/-/, "\\-", name)
             print name; print text "."
         }'

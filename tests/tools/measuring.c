@@ -1,12 +1,14 @@
-/* What the measuring verbs count with: units, histogram, schedule and pattern, each against a simpler way. */
+/* What the measuring verbs count with: units, histogram, series, schedule and pattern, each against a simpler way. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "tools/histogram.h"
 #include "tools/pattern.h"
 #include "tools/schedule.h"
+#include "tools/series.h"
 #include "tools/units.h"
 
 /* -- Units --------------------------------------------------------------------------------------------------- */
@@ -194,6 +196,106 @@ Test(histogram, merging_is_recording_both)
     histogram_record_lost(&both, 7);
     histogram_merge(&histogram, &other);
     cr_assert_arr_eq(&histogram, &both, sizeof both);
+}
+
+/* -- Series -------------------------------------------------------------------------------------------------- */
+
+static struct series series_of(const double *values, size_t count)
+{
+    struct series series = {0};
+
+    for (size_t i = 0; i < count; i++)
+        cr_assert_eq(series_add(&series, values[i]), 0);
+    return series;
+}
+
+static void assert_near(double value, double expected)
+{
+    cr_assert_lt(fabs(value - expected), 1e-9, "%.12f is not %.12f", value, expected);
+}
+
+Test(series, the_median_does_not_depend_on_the_order)
+{
+    static const double odd[] = {9, -2, 4, 4, 1};
+    static const double even[] = {8, 1, 3, 2};
+    struct series of_odd = series_of(odd, 5);
+    struct series of_even = series_of(even, 4);
+
+    assert_near(series_median(&of_odd), 4);
+    assert_near(series_median(&of_even), 2.5);
+    series_finish(&of_odd);
+    series_finish(&of_even);
+}
+
+Test(series, the_spread_is_that_of_the_quartiles_whatever_the_rest)
+{
+    static const double values[] = {1, 2, 3, 4, 5};
+    static const double with_outliers[] = {-1e9, 2, 3, 4, 1e9};
+    struct series one = series_of(values, 1);
+    struct series calm = series_of(values, 5);
+    struct series wild = series_of(with_outliers, 5);
+
+    assert_near(series_spread(&one), 0);
+    assert_near(series_spread(&calm), 2 / 1.349);
+    assert_near(series_spread(&wild), series_spread(&calm));
+    series_finish(&one);
+    series_finish(&calm);
+    series_finish(&wild);
+}
+
+Test(series, nothing_is_known_without_enough_noise)
+{
+    static const double values[SERIES_NOISE_MIN] = {0.1, -0.1, 0.1, -0.1, 0.1, -0.1, 0.1, -0.1};
+    struct series few = series_of(values, SERIES_NOISE_MIN - 1);
+    struct series enough = series_of(values, SERIES_NOISE_MIN);
+    struct series none = {0};
+
+    cr_assert(!series_estimate(&enough, &few).is_known);
+    cr_assert(!series_estimate(&none, &enough).is_known);
+    cr_assert(series_estimate(&few, &enough).is_known);
+    series_finish(&few);
+    series_finish(&enough);
+}
+
+/* A uniform number from -1 to 1: noise that can be repeated. */
+static double noise_of(uint32_t *state)
+{
+    *state = *state * 1664525 + 1013904223;
+    return (double)(*state >> 8) / (double)(1 << 23) - 1;
+}
+
+Test(series, a_gain_within_the_noise_is_hardly_ever_taken_for_one)
+{
+    enum {
+        TRIES = 2000,
+        ROUNDS = 5
+    };
+    uint32_t state = 1;
+    size_t taken = 0;
+    size_t found = 0;
+    struct series noise = {0};
+
+    for (size_t i = 0; i < 200; i++)
+        cr_assert_eq(series_add(&noise, noise_of(&state)), 0);
+    for (size_t i = 0; i < TRIES; i++) {
+        struct series same = {0};
+        struct series better = {0};
+        struct series_estimate estimate;
+
+        for (size_t round = 0; round < ROUNDS; round++) {
+            cr_assert_eq(series_add(&same, noise_of(&state)), 0);
+            cr_assert_eq(series_add(&better, 3 + noise_of(&state)), 0);
+        }
+        estimate = series_estimate(&same, &noise);
+        taken += estimate.gain > estimate.noise;
+        estimate = series_estimate(&better, &noise);
+        found += estimate.gain > estimate.noise;
+        series_finish(&same);
+        series_finish(&better);
+    }
+    series_finish(&noise);
+    cr_assert_lt(taken, TRIES / 200, "%zu of %d", taken, TRIES);
+    cr_assert_gt(found, TRIES * 9 / 10, "%zu of %d", found, TRIES);
 }
 
 /* -- Schedule ------------------------------------------------------------------------------------------------ */

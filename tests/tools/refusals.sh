@@ -173,7 +173,7 @@ claim "with the reason" matches "$(cat errors)" "^sluice load: $address: .*no mo
 interrupt_server
 claim "and the server does not mind" equal $status 0
 
-for verb in 'cat unix:@nobody' 'serve 127.0.0.1:0' 'load 127.0.0.1:1' bench; do
+for verb in 'cat unix:@nobody' 'serve 127.0.0.1:0' 'load 127.0.0.1:1' bench tune; do
     # shellcheck disable=SC2086 # each verb with its address
     fails '^sluice [a-z]+: .*SLUICE_THREAD_CPU.*a CPU that is online' env SLUICE_THREAD_CPU=1023 "$sluice" $verb
 done
@@ -188,6 +188,7 @@ refused_by() {
     fails "^sluice serve: $pattern" "$@" "$sluice" serve 127.0.0.1:0
     fails "^sluice load: $pattern" "$@" "$sluice" load 127.0.0.1:1
     fails "^sluice bench: $pattern" "$@" "$sluice" bench
+    fails "^sluice tune: $pattern" "$@" "$sluice" tune
     timeout 30 "$@" "$sluice" doctor >output 2>errors </dev/null
     claim "doctor fails as well: $*" equal $? 1
     claim "doctor says so: $*" grep -qE "$pattern" output errors

@@ -87,14 +87,14 @@ interrupt_server() {
 
 # -- Help and version -------------------------------------------------------------------------------------------
 
-for verb in '' bench cat doctor load serve; do
+for verb in '' bench cat doctor load serve tune; do
     # shellcheck disable=SC2086 # no verb is no word
     run $verb --help
     claim "help of '$verb' is no failure" equal $status 0
     claim "help of '$verb' is on stdout" matches "$(head -n 1 output)" "^Usage: sluice"
     claim "help of '$verb' is not on stderr" empty errors
 done
-for verb in bench cat doctor load serve; do
+for verb in bench cat doctor load serve tune; do
     run $verb --help
     claim "help of $verb has an example" grep -q '^Example:' output
 done
@@ -139,8 +139,13 @@ refused '^sluice bench: --unix: .*--tcp' bench --tcp --unix
 refused '^sluice serve: --threads: "257" is not a number from 1 to 256' serve 127.0.0.1:0 --threads 257
 refused '^sluice serve: --threads: "2" is too many for chat' serve chat 127.0.0.1:0 --threads 2
 refused '^sluice serve: SERVICE: "fax" is not one of echo, sink, source, chat' serve fax 127.0.0.1:0
+refused '^sluice tune: --for: "speed" is not one of throughput, latency, tail, cpu$' tune --for speed
+refused '^sluice tune: --plot: "gains.png" is not a name that ends in .svg or .html$' tune --plot gains.png
+refused '^sluice tune: --rounds: "0" is not a number from 1 to 1000$' tune --rounds 0
+refused '^sluice tune: --duration: "61s" is not a time from 1ms to 60s' tune --duration 61s
+refused '^sluice tune: "more" is one word too many' tune more
 refused '^sluice load: --rate: "a.b" is not a number' load 127.0.0.1:1 --rate $'a\nb'
-for verb in bench 'cat 127.0.0.1:1' doctor 'load 127.0.0.1:1' 'serve 127.0.0.1:0'; do
+for verb in bench 'cat 127.0.0.1:1' doctor 'load 127.0.0.1:1' 'serve 127.0.0.1:0' tune; do
     # shellcheck disable=SC2086 # a verb and its operand
     SLUICE_RING_ENTRIES=three refused 'SLUICE_RING_ENTRIES.*three' $verb
     # shellcheck disable=SC2086
@@ -488,6 +493,56 @@ for transport in --tcp --unix; do
     claim "bench $transport prints JSON" is_json output
     claim "bench $transport: gets every answer" equal "$(member output unanswered)" 0
 done
+
+# -- tune -------------------------------------------------------------------------------------------------------
+
+is_xml() { ! command -v python3 >/dev/null || python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' "$1"; }
+is_environment() { ! grep -qvE '^(#.*|SLUICE_[A-Z_]+=[A-Za-z0-9_,]+)$' "$1"; }
+tried() { grep -qE "^# +[-+][0-9.]+ % .*[0-9] (messages/s|us|ns)  SLUICE_$1(  \(won\))?$" output; }
+
+# One round of trials too short to tell anything: what it finds is chance, how it tells it is not.
+SLUICE_RING_ENTRIES=128 SLUICE_COMPLETION_ENTRIES=512 run tune --connections 4 --duration 20ms --rounds 1 --plot gains.svg
+claim "tune ends well" equal $status 0
+claim "tune: no complaint" empty errors
+claim "tune: an environment file" is_environment output
+claim "tune: tells the default" grep -qE '^# the default: [0-9]+ messages/s ' output
+for setting in RECEIVE_BUFFER_SIZE=32K BUSY_POLL=50us SEND_HIGH_MARK=1M RING_ENTRIES=256 DISABLE=inline_send; do
+    claim "tune: tries $setting" tried $setting
+done
+claim "tune: the default is not tried against itself" test "$(grep -c 'SLUICE_RECEIVE_BUFFER_SIZE=16K' output)" = 0
+claim "tune: what cannot be set is skipped, with the reason" grep -qE \
+    '^# +not measured  SLUICE_RING_ENTRIES=1024: SLUICE_COMPLETION_ENTRIES=512: must be at least SLUICE_RING_ENTRIES' output
+claim "tune: so is what makes no difference here" grep -qE '^# +not measured  SLUICE_ZERO_COPY_MINIMUM=8K: no view' output
+claim "tune: what the environment says stays" grep -qE '^SLUICE_COMPLETION_ENTRIES=512$' output
+claim "tune: the plot is SVG" grep -q '^<svg ' gains.svg
+claim "tune: the plot is XML" is_xml gains.svg
+claim "tune: the plot shows every setting" test "$(grep -c 'class="name" .*>SLUICE_' gains.svg)" = 11
+# shellcheck disable=SC2046 # a setting a word
+env $(grep -v '^#' output) "$sluice" doctor >settings 2>errors
+claim "tune: what it prints can be set" equal $? 0
+claim "tune: and is in force then" grep -qE '^SLUICE_COMPLETION_ENTRIES *512 *environment' settings
+
+run tune --unix --size 4K --depth 4 --for cpu --connections 1 --duration 5ms --rounds 1 --json --plot gains.html
+claim "tune over Unix sockets ends well" equal $status 0
+claim "tune prints JSON" is_json output
+claim "tune: JSON tells what was asked" grep -q '"for": "cpu", "unit": "ns", "transport": "unix"' output
+claim "tune: the plot is a page" grep -q '^<!doctype html>' gains.html
+fails_to_start() { grep -q "^sluice tune: $1" errors && [ $status = 1 ] && [ ! -s output ]; }
+run tune --plot nowhere/gains.svg
+claim "tune: a plot that cannot be written is told at once" fails_to_start 'nowhere/gains.svg: No such file'
+run tune --for tail --connections 1 --duration 1ms --rounds 1
+claim "tune: too few messages are told" fails_to_start 'too few messages in that time; give it longer (--duration)'
+
+"$sluice" tune --connections 4 --duration 30ms --rounds 1000 >output 2>errors &
+tune=$!
+started+=("$tune")
+sleep 1.5
+kill -INT "$tune"
+await "$tune"
+claim "tune: Ctrl-C ends well" equal $status 0
+claim "tune: with what was found so far" grep -q '^# Interrupted: this is what was found so far.$' output
+claim "tune: which is an environment file, too" is_environment output
+claim "tune: and has no complaint" empty errors
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -48,6 +48,7 @@ struct tune {
     size_t goal; /* enum tune_goal */
     bool is_unix;
     bool wants_json;
+    char *const *command;  /* the server, ended by NULL; NULL: one of our own */
     const char *plot_name; /* NULL: none */
     FILE *plot;
 

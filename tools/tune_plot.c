@@ -1,6 +1,6 @@
 /*
- * The plot of `sluice tune`: a row for each value that was tried, with its gain and how far noise may have moved it. One
- * file that needs no other: SVG, or that within HTML.
+ * The plot of `sluice tune`: a row for each value that was tried, with its gain and how far noise may have moved it.
+ * One file that needs no other: SVG, or that within HTML.
  */
 #include <errno.h>
 #include <math.h>
@@ -268,7 +268,8 @@ static double height_of(const struct tune *tune)
 static const char style[] =
     "<style>\n"
     "text { font: 13px system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif; fill: #2f3437 }\n"
-    ".paper { fill: #fbfaf7 } .title { font-size: 22px; font-weight: 600 } .outcome { font-weight: 600 } .name { font-weight: 600; font-size: 12px }\n"
+    ".paper { fill: #fbfaf7 } .title { font-size: 22px; font-weight: 600 }\n"
+    ".outcome { font-weight: 600 } .name { font-weight: 600; font-size: 12px }\n"
     ".quiet, .tick { fill: #8a8f93 } .tick { text-anchor: middle; font-size: 11px } .strong { fill: #2f3437 }\n"
     ".number { text-anchor: end; font-variant-numeric: tabular-nums } .skipped { font-style: italic; font-size: 12px;\n"
     "  paint-order: stroke; stroke: #fbfaf7; stroke-width: 5px }\n"
@@ -278,7 +279,9 @@ static const char style[] =
     ".mark.lost { fill: #c0705a } line.lost { stroke: #c0705a } text.lost { fill: #a95c47 }\n"
     ".mark.even { fill: #9aa0a6 } line.even { stroke: #9aa0a6 } text.even { fill: #8a8f93 }\n"
     "@media (prefers-color-scheme: dark) {\n"
-    "text, .strong { fill: #d9dcde } .paper { fill: #1d2022 } .skipped { stroke: #1d2022 } .quiet, .tick { fill: #8b9196 } .grid { stroke: #2e3235 }\n"
+    "text, .strong { fill: #d9dcde } .paper { fill: #1d2022 } .skipped { stroke: #1d2022 }\n"
+    ".quiet, .tick { fill: #8b9196 }\n"
+    ".grid { stroke: #2e3235 }\n"
     ".default { stroke: #d9dcde } text.won { fill: #5fc4a3 } text.lost { fill: #dd927d } text.even { fill: #8b9196 }\n"
     "}\n"
     "</style>\n";

@@ -36,6 +36,13 @@ const char *tune_describe_goal(const struct tune *tune)
     return goals[tune->goal];
 }
 
+static const char *transport(const struct tune *tune)
+{
+    if (tune->command != NULL)
+        return "by a command";
+    return tune->is_unix ? "over a Unix socket" : "over TCP on loopback";
+}
+
 const char *tune_describe_workload(const struct tune *tune, char *text, size_t text_size)
 {
     const struct load_options *load = &tune->load_options;
@@ -43,8 +50,7 @@ const char *tune_describe_workload(const struct tune *tune, char *text, size_t t
 
     units_write_size(load->message_size, size, sizeof size);
     snprintf(text, text_size, "echo of %s-byte messages, %" PRIu64 " connection%s with %" PRIu64 " outstanding, %s",
-             size, load->connections, load->connections == 1 ? "" : "s", load->depth,
-             tune->is_unix ? "over a Unix socket" : "over TCP on loopback");
+             size, load->connections, load->connections == 1 ? "" : "s", load->depth, transport(tune));
     return text;
 }
 
@@ -297,7 +303,10 @@ static void write_setup(struct json *json, const struct tune *tune)
     json_text(json, "machine", tune_describe_machine(text, sizeof text));
     json_text(json, "for", tune_goals[tune->goal]);
     json_text(json, "unit", tune->goal == TUNE_THROUGHPUT ? "messages/s" : "ns");
-    json_text(json, "transport", tune->is_unix ? "unix" : "tcp");
+    if (tune->command != NULL)
+        json_text(json, "command", tune->command[0]);
+    else
+        json_text(json, "transport", tune->is_unix ? "unix" : "tcp");
     json_count(json, "connections", tune->load_options.connections);
     json_count(json, "message_size", tune->load_options.message_size);
     json_count(json, "depth", tune->load_options.depth);

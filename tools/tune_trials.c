@@ -1,4 +1,4 @@
-/* The trials of `sluice tune`: each is a server and a load of its own, and each but the first stands between two others. */
+/* The trials of `sluice tune`: each has a server and a load of its own, and its place between two others. */
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -10,6 +10,7 @@
 
 #include <sluice/engine.h>
 
+#include "tools/child.h"
 #include "tools/interrupt.h"
 #include "tools/loopback.h"
 #include "tools/progress.h"
@@ -22,6 +23,8 @@
 
 /* What won is measured so many times the rounds: it is little, and it is what counts. */
 #define ROUNDS_AGAIN 3
+/* How often a trial is tried that had too few messages. */
+#define TRIES_MAX 3
 /* How long a kernel thread of the trial before may take to go, and how often we look. */
 #define SETTLING_MAX_NS  UNITS_NS_PER_S
 #define SETTLING_STEP_NS (2 * UNITS_NS_PER_MS)
@@ -34,6 +37,12 @@ static const clockid_t process_clock = CLOCK_PROCESS_CPUTIME_ID;
 
 /* -- One trial ----------------------------------------------------------------------------------------------- */
 
+/* Of the CPU time counted as the server's: the load's, unless the server is a process of its own. */
+static uint64_t our_share(const struct tune *tune, const struct load_result *result)
+{
+    return tune->command == NULL ? result->cpu_ns : 0;
+}
+
 /* The value that the goal is about. Returns 0, or -ENODATA if there were too few messages for it. */
 static int read_goal(const struct tune *tune, const struct load_result *result, double *value)
 {
@@ -45,7 +54,7 @@ static int read_goal(const struct tune *tune, const struct load_result *result, 
     if (tune->goal == TUNE_THROUGHPUT)
         *value = (double)result->messages * (double)UNITS_NS_PER_S / (double)result->measured_ns;
     else if (tune->goal == TUNE_CPU)
-        *value = (double)(result->peer_cpu_ns - result->cpu_ns) / (double)result->messages;
+        *value = (double)(result->peer_cpu_ns - our_share(tune, result)) / (double)result->messages;
     else if (!histogram_percentile(&result->latency, share, &latency_ns))
         return -ENODATA;
     else
@@ -71,7 +80,7 @@ static int judge(const struct tune *tune, const struct load_result *result, doub
 }
 
 /* Loads the server from an engine on this thread. */
-static int measure_server(struct tune *tune, const struct loopback *loopback,
+static int measure_server(struct tune *tune, const char *address, const clockid_t *clock,
                           const struct sluice_engine_options *load_engine, double *value, char *why, size_t why_size)
 {
     struct load_options load_options = tune->load_options;
@@ -83,8 +92,8 @@ static int measure_server(struct tune *tune, const struct loopback *loopback,
         sluice_engine_explain(error, why, why_size);
         return error;
     }
-    load_options.address = loopback->address;
-    load_options.peer_clock = &process_clock;
+    load_options.address = address;
+    load_options.peer_clock = clock;
     interrupt_turns_to(engine);
     error = load_create(engine, &load_options, &load);
     if (error == 0)
@@ -121,25 +130,62 @@ static void settle(void)
         nanosleep(&step, NULL);
 }
 
-/* Returns 0, -EINTR if a signal has come, or -errno with one line in `why`. */
-static int try(struct tune *tune, const struct sluice_engine_options *options, double *value, char *why,
-               size_t why_size)
+static int try_loopback(struct tune *tune, const struct sluice_engine_options *server,
+                        const struct sluice_engine_options *load_engine, double *value, char *why, size_t why_size)
+{
+    struct loopback loopback;
+    int error = loopback_start(&loopback, server, tune->is_unix, why, why_size);
+
+    if (error < 0)
+        return error;
+    error = measure_server(tune, loopback.address, &process_clock, load_engine, value, why, why_size);
+    loopback_stop(&loopback);
+    settle();
+    return error;
+}
+
+static int try_command(struct tune *tune, const struct sluice_engine_options *server,
+                       const struct sluice_engine_options *load_engine, double *value, char *why, size_t why_size)
+{
+    struct child child;
+    int error = child_start(&child, tune->command, server, why, why_size);
+
+    if (error < 0)
+        return interrupt_came() ? -EINTR : error;
+    error = measure_server(tune, child.address, &child.clock, load_engine, value, why, why_size);
+    child_stop(&child);
+    return error;
+}
+
+static int try_once(struct tune *tune, const struct sluice_engine_options *options, double *value, char *why,
+                    size_t why_size)
 {
     struct sluice_engine_options server = *options;
     struct sluice_engine_options load_engine = tune->load_engine;
-    struct loopback loopback;
-    int error;
 
     if (interrupt_came())
         return -EINTR;
     loopback_place(&server, &load_engine);
-    error = loopback_start(&loopback, &server, tune->is_unix, why, why_size);
-    if (error < 0)
-        return error;
-    error = measure_server(tune, &loopback, &load_engine, value, why, why_size);
-    loopback_stop(&loopback);
-    settle();
+    if (tune->command != NULL)
+        return try_command(tune, &server, &load_engine, value, why, why_size);
+    return try_loopback(tune, &server, &load_engine, value, why, why_size);
+}
+
+/*
+ * A machine that stands still for the length of a short trial is no fault of the settings: then it is tried again.
+ * Returns 0, -EINTR if a signal has come, or -errno with one line in `why`; leaves `why` alone if it does not fail.
+ */
+static int try(struct tune *tune, const struct sluice_engine_options *options, double *value, char *why,
+               size_t why_size)
+{
+    char reason[SLUICE_REASON_MAX] = "out of memory";
+    int error = -ENODATA;
+
+    for (int left = TRIES_MAX; left > 0 && error == -ENODATA; left--)
+        error = try_once(tune, options, value, reason, sizeof reason);
     tune->trials_done++;
+    if (error < 0 && error != -EINTR)
+        snprintf(why, why_size, "%s", reason);
     return error;
 }
 
@@ -247,13 +293,13 @@ static void shuffle(size_t *order, size_t count, uint64_t *state)
 
 static int try_all(struct tune *tune, char *why, size_t why_size)
 {
-    size_t order[TUNE_VARIANTS_MAX];
+    size_t order[TUNE_VARIANTS_MAX] = {0};
     uint64_t random_state = 0;
     int error = try_default(tune, why, why_size);
 
     for (size_t i = 0; i < tune->variant_count; i++)
         order[i] = i;
-    for (uint64_t round = 0; round < tune->rounds; round++) {
+    for (uint64_t round = 0; round < tune->rounds && error == 0; round++) {
         shuffle(order, tune->variant_count, &random_state);
         for (size_t i = 0; i < tune->variant_count && error == 0; i++) {
             show_progress(tune, &tune->variants[order[i]]);

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tools/arguments.h"
 #include "tools/tune.h"
@@ -19,11 +20,14 @@
 #define OPTION_COUNT 9
 
 static const char notes[] =
-    "Each value is tried between two trials of the default, round after round, so that both see the same machine. The\n"
-    "default is what SLUICE_ variables say now, and the defaults for the rest. The server alone is given the values; the\n"
-    "load stays as it is. Noise is three standard errors; to win, a gain must be larger, and at least 1 %. What won is\n"
-    "measured again, together. Standard output is an environment file: all but the settings is comment.\n"
-    "Loopback has no network device: what SLUICE_NAPI gains on one is not seen here.";
+    "Each value is tried between two trials of the default, round after round, so that both see the same machine.\n"
+    "The default is what SLUICE_ variables say now, and the defaults for the rest. The server alone is given the\n"
+    "values; the load stays as it is. Noise is three standard errors; to win, a gain must be larger, and at least\n"
+    "1 %. What won is measured again, together. Standard output is an environment file: all but the settings is\n"
+    "comment.\n"
+    "Loopback has no network device: what SLUICE_NAPI gains on one is not seen here.\n\n"
+    "Behind the options, \"-- COMMAND...\" names an echo server to try instead of our own. It is started for each\n"
+    "trial with SLUICE_ variables, says \"listening on ADDRESS\" in its first line, and ends at SIGTERM.";
 
 static void list_workload(struct tune *tune, struct argument rows[])
 {
@@ -63,7 +67,7 @@ static void list_procedure(struct tune *tune, struct argument rows[])
 {
     rows[0] = (struct argument){
         .name = "duration",
-        .help = "how long to measure in each trial, after a fifth of it to warm up",
+        .help = "how long each trial measures, after a fifth to warm up",
         .kind = ARGUMENT_DURATION,
         .min = UNITS_NS_PER_MS,
         .max = DURATION_MAX_NS,
@@ -98,6 +102,30 @@ static void list_procedure(struct tune *tune, struct argument rows[])
     };
 }
 
+/* Takes the command behind "--" off. Returns the number of words before it. */
+static int split(struct tune *tune, int argc, char **argv)
+{
+    for (int at = 1; at < argc; at++) {
+        if (strcmp(argv[at], "--") == 0) {
+            tune->command = argv + at + 1;
+            argv[at] = NULL;
+            return at;
+        }
+    }
+    return argc;
+}
+
+static int check(const struct tune *tune)
+{
+    if (tune->plot_name != NULL && !tune_plot_allows(tune->plot_name))
+        return verb_refuse("tune", "--plot: \"%s\" is not a name that ends in .svg or .html", tune->plot_name);
+    if (tune->command != NULL && tune->command[0] == NULL)
+        return verb_refuse("tune", "--: the command is missing; it is a program and its arguments");
+    if (tune->command != NULL && tune->is_unix)
+        return verb_refuse("tune", "--unix: it cannot be had together with a command, which says where it listens");
+    return VERB_DONE;
+}
+
 static bool parse(struct tune *tune, int argc, char **argv, int *status)
 {
     struct argument options[OPTION_COUNT];
@@ -112,12 +140,12 @@ static bool parse(struct tune *tune, int argc, char **argv, int *status)
 
     list_workload(tune, options);
     list_procedure(tune, options + 4);
+    argc = split(tune, argc, argv);
     if (!arguments_parse(&arguments, argc, argv, status))
         return false;
-    if (tune->plot_name != NULL && !tune_plot_allows(tune->plot_name)) {
-        *status = verb_refuse("tune", "--plot: \"%s\" is not a name that ends in .svg or .html", tune->plot_name);
+    *status = check(tune);
+    if (*status != VERB_DONE)
         return false;
-    }
     tune->load_options.warmup_ns = tune->load_options.duration_ns / WARMUP_PART;
     *status = tune_read_settings(tune);
     return *status == VERB_DONE;

@@ -143,6 +143,8 @@ refused '^sluice tune: --for: "speed" is not one of throughput, latency, tail, c
 refused '^sluice tune: --plot: "gains.png" is not a name that ends in .svg or .html$' tune --plot gains.png
 refused '^sluice tune: --rounds: "0" is not a number from 1 to 1000$' tune --rounds 0
 refused '^sluice tune: --duration: "61s" is not a time from 1ms to 60s' tune --duration 61s
+refused '^sluice tune: --: the command is missing' tune --
+refused '^sluice tune: --unix: .*command' tune --unix -- true
 refused '^sluice tune: "more" is one word too many' tune more
 refused '^sluice load: --rate: "a.b" is not a number' load 127.0.0.1:1 --rate $'a\nb'
 for verb in bench 'cat 127.0.0.1:1' doctor 'load 127.0.0.1:1' 'serve 127.0.0.1:0' tune; do
@@ -496,12 +498,14 @@ done
 
 # -- tune -------------------------------------------------------------------------------------------------------
 
-is_xml() { ! command -v python3 >/dev/null || python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' "$1"; }
+is_xml() { ! command -v python3 >/dev/null || python3 -c 'import sys, xml.dom.minidom as x; x.parse(sys.argv[1])' "$1"; }
 is_environment() { ! grep -qvE '^(#.*|SLUICE_[A-Z_]+=[A-Za-z0-9_,]+)$' "$1"; }
 tried() { grep -qE "^# +[-+][0-9.]+ % .*[0-9] (messages/s|us|ns)  SLUICE_$1(  \(won\))?$" output; }
 
 # One round of trials too short to tell anything: what it finds is chance, how it tells it is not.
-SLUICE_RING_ENTRIES=128 SLUICE_COMPLETION_ENTRIES=512 run tune --connections 4 --duration 20ms --rounds 1 --plot gains.svg
+export SLUICE_RING_ENTRIES=128 SLUICE_COMPLETION_ENTRIES=512
+run tune --connections 4 --duration 20ms --rounds 1 --plot gains.svg
+unset SLUICE_RING_ENTRIES SLUICE_COMPLETION_ENTRIES
 claim "tune ends well" equal $status 0
 claim "tune: no complaint" empty errors
 claim "tune: an environment file" is_environment output
@@ -522,7 +526,7 @@ env $(grep -v '^#' output) "$sluice" doctor >settings 2>errors
 claim "tune: what it prints can be set" equal $? 0
 claim "tune: and is in force then" grep -qE '^SLUICE_COMPLETION_ENTRIES *512 *environment' settings
 
-run tune --unix --size 4K --depth 4 --for cpu --connections 1 --duration 5ms --rounds 1 --json --plot gains.html
+run tune --unix --size 4K --depth 4 --for cpu --connections 1 --duration 20ms --rounds 1 --json --plot gains.html
 claim "tune over Unix sockets ends well" equal $status 0
 claim "tune prints JSON" is_json output
 claim "tune: JSON tells what was asked" grep -q '"for": "cpu", "unit": "ns", "transport": "unix"' output
@@ -532,6 +536,23 @@ run tune --plot nowhere/gains.svg
 claim "tune: a plot that cannot be written is told at once" fails_to_start 'nowhere/gains.svg: No such file'
 run tune --for tail --connections 1 --duration 1ms --rounds 1
 claim "tune: too few messages are told" fails_to_start 'too few messages in that time; give it longer (--duration)'
+
+# A server of somebody else's, which refuses a setting that the others allow.
+cat >server <<END
+if [ "\${SLUICE_BUSY_POLL-}" = 50us ]; then exit 1; fi
+echo "\${SLUICE_SEND_HIGH_MARK-unset}" >>marks
+exec "$sluice" serve 127.0.0.1:0
+END
+run tune --connections 1 --duration 20ms --rounds 1 -- sh server
+claim "tune of a command ends well" equal $status 0
+claim "tune of a command: sets what it tries" equal "$(grep -c '^1M$' marks)" 1
+claim "tune of a command: sets nothing else" test "$(grep -c '^unset$' marks)" -gt 30
+claim "tune of a command: what it refuses is skipped" \
+    grep -qE '^# +not measured  SLUICE_BUSY_POLL=50us: sh: it cannot be run, or ended before it said' output
+run tune -- ./nowhere
+claim "tune: a command that is none is told" fails_to_start '\./nowhere: it cannot be run, or ended before'
+run tune -- echo hello
+claim "tune: a command that is no server is told" fails_to_start 'echo: the first line that it prints is not "listening'
 
 "$sluice" tune --connections 4 --duration 30ms --rounds 1000 >output 2>errors &
 tune=$!

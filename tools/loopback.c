@@ -12,6 +12,9 @@
 #include "tools/services.h"
 #include "tools/verb.h"
 
+/* One for the server, one for the load, one for a thread of the kernel. */
+#define CPUS_WANTED 3
+
 /* -- CPUs ---------------------------------------------------------------------------------------------------- */
 
 /* The first CPU from `cpu` on that we may use, or CPU_SETSIZE. */
@@ -22,21 +25,41 @@ static uint32_t next_cpu(const cpu_set_t *allowed, uint32_t cpu)
     return cpu;
 }
 
-void loopback_place(struct sluice_engine_options *server, struct sluice_engine_options *load)
+/* The first CPUs that we may use, as many as there are; CPU_SETSIZE for the rest. */
+static void find_cpus(uint32_t cpus[CPUS_WANTED])
 {
     cpu_set_t allowed;
-    uint32_t first;
-    uint32_t second;
+    uint32_t next = 0;
 
+    CPU_ZERO(&allowed);
+    sched_getaffinity(0, sizeof allowed, &allowed); /* if it fails, there are none that we know of */
+    for (size_t i = 0; i < CPUS_WANTED; i++) {
+        cpus[i] = next_cpu(&allowed, next);
+        next = cpus[i] + 1;
+    }
+}
+
+bool loopback_has_spare_cpu(void)
+{
+    uint32_t cpus[CPUS_WANTED];
+
+    find_cpus(cpus);
+    return cpus[2] < CPU_SETSIZE;
+}
+
+/* A thread of the kernel runs where the one that made its ring may run, unless it is told where. */
+void loopback_place(struct sluice_engine_options *server, struct sluice_engine_options *load)
+{
+    uint32_t cpus[CPUS_WANTED];
+
+    find_cpus(cpus);
     load->thread_cpu = 0;
-    if (server->thread_cpu != 0 || sched_getaffinity(0, sizeof allowed, &allowed) < 0)
+    if (server->thread_cpu != 0 || cpus[1] >= CPU_SETSIZE)
         return;
-    first = next_cpu(&allowed, 0);
-    second = next_cpu(&allowed, first + 1);
-    if (second >= CPU_SETSIZE)
-        return;
-    server->thread_cpu = first + 1;
-    load->thread_cpu = second + 1;
+    server->thread_cpu = cpus[0] + 1;
+    load->thread_cpu = cpus[1] + 1;
+    if (server->sqpoll != 0 && server->sqpoll_cpu == 0 && cpus[2] < CPU_SETSIZE)
+        server->sqpoll_cpu = cpus[2] + 1;
 }
 
 /* -- The server's CPU time ----------------------------------------------------------------------------------- */

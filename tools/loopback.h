@@ -17,10 +17,13 @@ struct loopback {
 };
 
 /*
- * Server and load share no CPU if there are two: sets where the thread of each engine runs, unless the settings of the
- * server say already where that is to be.
+ * Server and load share no CPU if there are two, nor does the server with its SLUICE_SQPOLL thread if there are three:
+ * sets where each thread runs, unless the settings of the server say already where that is to be.
  */
 void loopback_place(struct sluice_engine_options *server, struct sluice_engine_options *load);
+
+/* True exactly when there is a CPU for SLUICE_SQPOLL, beside those of server and load. */
+bool loopback_has_spare_cpu(void);
 
 /* Returns 0, or -errno with nothing running and one line in `why`. */
 int loopback_start(struct loopback *loopback, const struct sluice_engine_options *server, bool is_unix, char *why,

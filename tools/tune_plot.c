@@ -244,17 +244,17 @@ static void write_variant(struct plot *plot, const struct tune_variant *variant)
 
 static void write_again(struct plot *plot)
 {
-    if (plot->tune->together.gains.count == 0 && plot->tune->alone.gains.count == 0)
-        return;
     plot->y += GROUP_GAP;
-    write_row(plot, &plot->tune->together, "measured again", "all that won");
+    if (plot->tune->together.gains.count > 0)
+        write_row(plot, &plot->tune->together, "measured again", "all that won");
     if (plot->tune->alone.gains.count > 0)
         write_row(plot, &plot->tune->alone, NULL, "the best of it");
 }
 
 static double height_of(const struct tune *tune)
 {
-    double height = HEAD_HEIGHT + FOOT_HEIGHT + (double)(tune->variant_count + 2) * ROW_HEIGHT + GROUP_GAP;
+    size_t again = (tune->together.gains.count > 0 ? 1 : 0) + (tune->alone.gains.count > 0 ? 1 : 0);
+    double height = HEAD_HEIGHT + FOOT_HEIGHT + (double)(tune->variant_count + again) * ROW_HEIGHT + GROUP_GAP;
 
     for (size_t i = 1; i < tune->variant_count; i++) {
         if (strcmp(tune->variants[i].variable, tune->variants[i - 1].variable) != 0)

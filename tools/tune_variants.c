@@ -8,6 +8,7 @@
 
 #include <sluice/engine.h>
 
+#include "tools/loopback.h"
 #include "tools/tune.h"
 #include "tools/units.h"
 #include "tools/verb.h"
@@ -104,15 +105,17 @@ static uint64_t largest_view(const struct tune *tune)
     return outstanding < buffer_size ? outstanding : buffer_size;
 }
 
-/* A reason why zero-copy sends from so many bytes on make no difference, or nothing. */
-static void look_at_zero_copy(const struct tune *tune, struct tune_variant *variant)
+/* A reason why this value makes no difference here, or none that tells anything; or nothing. */
+static void look_at(const struct tune *tune, struct tune_variant *variant)
 {
     uint64_t minimum = variant->options.zero_copy_minimum;
 
-    if (!(tune->features & SLUICE_FEATURE_ZERO_COPY))
+    if (minimum != tune->base.zero_copy_minimum && !(tune->features & SLUICE_FEATURE_ZERO_COPY))
         snprintf(variant->skipped, sizeof variant->skipped, "zero_copy is not in use here");
-    else if (minimum > largest_view(tune))
+    else if (minimum != tune->base.zero_copy_minimum && minimum > largest_view(tune))
         snprintf(variant->skipped, sizeof variant->skipped, "no view in this workload is that large");
+    else if (variant->options.sqpoll > tune->base.sqpoll && !loopback_has_spare_cpu())
+        snprintf(variant->skipped, sizeof variant->skipped, "there is no CPU for it beside those of server and load");
 }
 
 /* `value` is left out if it is what the default has. */
@@ -127,9 +130,8 @@ static void add_value(struct tune *tune, const char *variable, const char *value
         tune->variant_count--;
         return;
     }
-    if (set(&variant->options, variable, value, variant->skipped, sizeof variant->skipped) == 0 &&
-        strcmp(variable, "SLUICE_ZERO_COPY_MINIMUM") == 0)
-        look_at_zero_copy(tune, variant);
+    if (set(&variant->options, variable, value, variant->skipped, sizeof variant->skipped) == 0)
+        look_at(tune, variant);
 }
 
 /* Switches one more feature off, unless it is off. */

@@ -253,13 +253,16 @@ static void write_again(struct plot *plot)
 
 static double height_of(const struct tune *tune)
 {
-    size_t again = (tune->together.gains.count > 0 ? 1 : 0) + (tune->alone.gains.count > 0 ? 1 : 0);
-    double height = HEAD_HEIGHT + FOOT_HEIGHT + (double)(tune->variant_count + again) * ROW_HEIGHT + GROUP_GAP;
+    double height = HEAD_HEIGHT + FOOT_HEIGHT + (double)tune->variant_count * ROW_HEIGHT + GROUP_GAP;
 
     for (size_t i = 1; i < tune->variant_count; i++) {
         if (strcmp(tune->variants[i].variable, tune->variants[i - 1].variable) != 0)
             height += GROUP_GAP;
     }
+    if (tune->together.gains.count > 0)
+        height += ROW_HEIGHT;
+    if (tune->alone.gains.count > 0)
+        height += ROW_HEIGHT;
     return height;
 }
 

@@ -218,7 +218,8 @@ static void check_starvation(struct sim *sim, const struct sluice_stream *stream
     uint64_t moved = 0;
     bool could = false;
 
-    if (transport->is_leaving || !stream->is_ready)
+    /* One that fails receives no more: its user has only to take what is held. */
+    if (transport->is_leaving || !stream->is_ready || stream->is_failing)
         return;
     if (transport->read_fd >= 0 && stream_wants_data(stream)) {
         bool has_ended;

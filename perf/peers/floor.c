@@ -36,7 +36,6 @@ enum {
     COPY_SIZE = 65536,
     SOURCE_BYTES = 256 << 10, /* a source asks the kernel to send about so much at once */
     SLOT_COUNT = 65536,
-    UPSTREAM = SLOT_COUNT / 2, /* the slot of a connection's upstream, when forwarding, is its own with this bit */
 };
 
 enum kind {
@@ -105,7 +104,8 @@ struct server {
     unsigned returned; /* buffers given back in this turn, not yet shown to the kernel */
     unsigned lent;     /* buffers that are not the kernel's */
     int listener;
-    bool is_hurried; /* there is work left: do not wait */
+    unsigned upstream; /* a bit: the slot of a connection's upstream, when forwarding, is its own with it */
+    bool is_hurried;   /* there is work left: do not wait */
     struct batch *free_batches;
     struct queue said;    /* to everybody */
     struct batch *spread; /* the same, in the kernel */
@@ -413,7 +413,7 @@ static void request_shutdown(unsigned slot)
 /* Where the bytes go that arrive here; and where those come from that go out here. */
 static unsigned partner(unsigned slot)
 {
-    return options.role == PEER_FORWARD ? slot ^ UPSTREAM : slot;
+    return options.role == PEER_FORWARD ? slot ^ server.upstream : slot;
 }
 
 static void mark_dirty(unsigned slot)
@@ -463,8 +463,8 @@ static void release(unsigned slot)
     if (is_busy(&server.connections[slot]) || is_busy(&server.connections[other]))
         return;
     if (other != slot)
-        connection_close(slot | UPSTREAM);
-    connection_close(slot & ~(unsigned)UPSTREAM);
+        connection_close(slot | server.upstream);
+    connection_close(slot & ~server.upstream);
 }
 
 static void stop(unsigned slot)
@@ -828,7 +828,7 @@ static void take_accept(const struct io_uring_cqe *completion)
     if (options.role == PEER_SOURCE)
         source_more((unsigned)completion->res);
     else if (options.role == PEER_FORWARD)
-        connect_upstream((unsigned)completion->res | UPSTREAM);
+        connect_upstream((unsigned)completion->res | server.upstream);
     else
         arm_receive((unsigned)completion->res);
 }
@@ -950,6 +950,26 @@ static void set_up_buffers(void)
         give_back(i);
 }
 
+/* As many slots as we may have descriptors; when forwarding, the upper half of them is not for who is accepted. */
+static void set_up_slots(void)
+{
+    struct rlimit limit = {.rlim_cur = SLOT_COUNT};
+    unsigned count = SLOT_COUNT;
+    int error;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < count && options.role != PEER_FORWARD)
+        count = (unsigned)limit.rlim_cur;
+    while (count > limit.rlim_cur)
+        count /= 2;
+    server.upstream = count / 2;
+    error = io_uring_register_files_sparse(&server.ring, count);
+    if (!error && options.role == PEER_FORWARD)
+        error = io_uring_register_file_alloc_range(&server.ring, 0, server.upstream);
+    if (error)
+        peer_die("direct descriptors", error);
+}
+
 static void set_up_ring(void)
 {
     struct io_uring_params params = {
@@ -957,27 +977,19 @@ static void set_up_ring(void)
                  IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
         .cq_entries = COMPLETION_ENTRIES,
     };
-    struct rlimit limit = {.rlim_cur = SLOT_COUNT};
     int error = io_uring_queue_init_params(RING_ENTRIES, &server.ring, &params);
 
     if (error)
         peer_die("ring", error);
-    getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur > SLOT_COUNT || options.role == PEER_FORWARD)
-        limit.rlim_cur = SLOT_COUNT;
     io_uring_register_ring_fd(&server.ring);
-    error = io_uring_register_files_sparse(&server.ring, (unsigned)limit.rlim_cur);
-    if (!error && options.role == PEER_FORWARD)
-        error = io_uring_register_file_alloc_range(&server.ring, 0, UPSTREAM);
-    if (error)
-        peer_die("direct descriptors", error);
-    set_up_buffers();
 }
 
 int main(int argc, char **argv)
 {
     peer_read_arguments(argc, argv, &options);
     set_up_ring();
+    set_up_slots();
+    set_up_buffers();
     fill_source();
     server.listener = peer_listen(&options);
     peer_set_nodelay(&options, server.listener);

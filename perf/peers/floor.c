@@ -958,14 +958,15 @@ static void set_up_slots(void)
     int error;
 
     getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < count && options.role != PEER_FORWARD)
+    if (options.role != PEER_FORWARD && limit.rlim_cur < count)
         count = (unsigned)limit.rlim_cur;
     while (count > limit.rlim_cur)
-        count /= 2;
-    server.upstream = count / 2;
+        count /= 2; /* stays a power of two: half of it is a bit */
     error = io_uring_register_files_sparse(&server.ring, count);
-    if (!error && options.role == PEER_FORWARD)
+    if (!error && options.role == PEER_FORWARD) {
+        server.upstream = count / 2;
         error = io_uring_register_file_alloc_range(&server.ring, 0, server.upstream);
+    }
     if (error)
         peer_die("direct descriptors", error);
 }

@@ -213,8 +213,9 @@ static void keep(struct connection *connection, const struct iovec *pieces, int 
     for (int i = 0; i < piece_count; i++) {
         size_t skipped = skip < pieces[i].iov_len ? skip : pieces[i].iov_len;
 
-        buffer_append(&connection->buffer, (uint8_t *)pieces[i].iov_base + skipped, pieces[i].iov_len - skipped);
         skip -= skipped;
+        if (skipped < pieces[i].iov_len)
+            buffer_append(&connection->buffer, (uint8_t *)pieces[i].iov_base + skipped, pieces[i].iov_len - skipped);
     }
 }
 

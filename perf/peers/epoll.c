@@ -65,7 +65,7 @@ static int epoll;
 static int listener;
 static struct connection *ready;
 static struct connection *dead;
-static struct connection **open_connections;
+static struct connection **open_connections; /* those of fan-out need each other */
 static unsigned open_count;
 static unsigned open_capacity;
 static uint8_t received[READ_SIZE];
@@ -143,7 +143,7 @@ static struct connection *connection_create(int fd)
     *connection = (struct connection){.fd = fd, .place = open_count, .partner = connection};
     if (open_count == open_capacity) {
         open_capacity = 2 * open_capacity + 64;
-        open_connections = resize(open_connections, open_capacity * sizeof *open_connections);
+        open_connections = resize(open_connections, open_capacity * sizeof(void *));
     }
     open_connections[open_count++] = connection;
     return connection;
@@ -452,6 +452,7 @@ static void connect_upstream(struct connection *connection)
 static void accept_some(void)
 {
     for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
+        // cppcheck-suppress nullPointer
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         struct connection *connection;
 

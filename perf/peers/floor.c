@@ -1,16 +1,16 @@
 /*
- * The floor: raw liburing by hand, with every kernel feature that pays for streams on loopback, in every role. It is what
- * Sluice is measured against: nothing here is general, and nothing is done that a role does not need.
+ * The floor: raw liburing by hand, in every role, with every kernel feature that pays for streams on loopback. It is
+ * what Sluice is measured against: nothing here is general, and nothing is done that no role needs.
  *
  * One ring (single issuer, deferred task work, registered descriptor), direct descriptors, multishot accept and receive
  * into one ring of shared buffers, and one system call a turn. What a turn received for a connection goes out in one
  * send from the buffers it arrived in, which is tried inside the submitting call and is not answered if it takes
- * everything ("quiet"). Where it does not, the rest waits in the kernel, and its source is not read beyond a limit.
+ * everything ("quiet"). Where it does not, the rest waits in the kernel, and its source is not read beyond a limit
+ * (and beyond what a multishot receive still brings until it is cancelled).
  *
- * What it leaves out: whatever a library is for. No timeouts, no callbacks, no address families besides the two, no
- * statistics, no memory limit beyond a limit a connection, no way for another thread or kernel: what it cannot have, or
- * cannot handle (no descriptors left, no memory), it dies of. Nor does it splice, which the ring does on helper threads,
- * or send without the kernel's copy, which loopback makes all the same.
+ * What it leaves out: whatever a library is for. No callbacks, timers or statistics, no other thread, no other way if
+ * the kernel lacks one, no limit of all memory; what it cannot have or handle (no descriptors left), it dies of. Nor
+ * does it splice, which the ring does on helper threads, or send without the kernel's copy, which loopback makes anyway.
  */
 #include "perf/peers/peer.h"
 
@@ -453,7 +453,7 @@ static void connection_close(unsigned slot)
     request_close(slot);
 }
 
-/* Closes a dying connection, and its partner, once the kernel has nothing of either. The upstream slot is free first. */
+/* Closes a dying connection, and its partner, once the kernel has nothing of either: the upstream slot first. */
 static void release(unsigned slot)
 {
     unsigned other = partner(slot);
@@ -680,7 +680,7 @@ static void source_sent(unsigned slot, int result)
 
 /* -- Receiving ----------------------------------------------------------------------------------------------- */
 
-/* Queues the messages that are whole now: those side by side in a buffer are one piece. Keeps the beginning of the next. */
+/* Queues the messages that are whole now, those side by side in a buffer as one piece; keeps the start of the next. */
 static void cut_messages(unsigned slot, unsigned buffer, const uint8_t *data, size_t len, struct queue *queue)
 {
     struct connection *connection = &server.connections[slot];
@@ -747,7 +747,7 @@ static void take_bytes(unsigned slot, unsigned buffer, size_t len)
 static void take_receive_end(unsigned slot, int result)
 {
     struct connection *connection = &server.connections[slot];
-    bool is_interrupted = result > 0 || result == -ENOBUFS || (result == -ECANCELED && !connection->is_dying);
+    bool is_interrupted = result > 0 || result == -ENOBUFS || result == -ECANCELED;
 
     connection->is_receiving = false;
     connection->has_ended = result == 0;
@@ -755,12 +755,10 @@ static void take_receive_end(unsigned slot, int result)
         release(slot);
     else if (is_interrupted && !connection->is_paused)
         arm_receive(slot);
-    else if (!is_interrupted && result < 0)
-        end(slot);
-    else if (result == 0 && options.role == PEER_FANOUT)
-        end(slot);
-    else if (result == 0)
+    else if (result == 0 && options.role != PEER_FANOUT)
         end_if_drained(partner(slot));
+    else if (!is_interrupted)
+        end(slot);
 }
 
 static void take_receive(unsigned slot, const struct io_uring_cqe *completion)

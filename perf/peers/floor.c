@@ -28,9 +28,6 @@
 enum {
     RING_ENTRIES = 256,
     COMPLETION_ENTRIES = 4096,
-    BUFFER_COUNT = 512,
-    BUFFER_SIZE = 16384,
-    BUFFERS_LENT_MAX = BUFFER_COUNT / 4 * 3, /* what waits for a slow reader beyond that is copied out */
     REAP_MAX = 128,
     PIECE_COUNT = 64,
     COPY_SIZE = 65536,
@@ -93,6 +90,7 @@ struct connection {
     bool is_receiving; /* true exactly when the kernel holds its multishot receive */
     bool is_paused;    /* not to be read: the one to whom its bytes go does not take them */
     bool is_dirty;     /* in server.dirty */
+    bool is_starved;   /* in server.starved */
     bool has_ended;    /* the other side sends nothing more */
     bool has_shut;     /* it was told that we do not, either */
 };
@@ -101,6 +99,9 @@ struct server {
     struct io_uring ring;
     struct io_uring_buf_ring *buffers;
     uint8_t *memory;
+    unsigned buffer_count;
+    unsigned buffer_size;
+    unsigned lent_max; /* beyond that, what waits for slow readers is copied out */
     unsigned returned; /* buffers given back in this turn, not yet shown to the kernel */
     unsigned lent;     /* buffers that are not the kernel's */
     int listener;
@@ -112,9 +113,12 @@ struct server {
     unsigned dirty_count;
     unsigned quiet_count;
     unsigned open_count;
+    unsigned starved_head;
+    unsigned starved_count;
     unsigned dirty[SLOT_COUNT]; /* connections with something to send */
     unsigned quiet[SLOT_COUNT]; /* connections whose quiet send is in this submission */
     unsigned open[SLOT_COUNT];
+    unsigned starved[SLOT_COUNT]; /* a ring: connections that are read when there are buffers again */
     struct connection connections[SLOT_COUNT];
 };
 
@@ -134,10 +138,15 @@ static void *allocate(size_t size)
     return memory;
 }
 
+static uint8_t *buffer_memory(unsigned buffer)
+{
+    return server.memory + (size_t)buffer * server.buffer_size;
+}
+
 static void give_back(unsigned buffer)
 {
-    io_uring_buf_ring_add(server.buffers, server.memory + (size_t)buffer * BUFFER_SIZE, BUFFER_SIZE,
-                          (unsigned short)buffer, BUFFER_COUNT - 1, (int)server.returned++);
+    io_uring_buf_ring_add(server.buffers, buffer_memory(buffer), server.buffer_size, (unsigned short)buffer,
+                          (int)server.buffer_count - 1, (int)server.returned++);
     server.lent--;
 }
 
@@ -425,12 +434,27 @@ static void mark_dirty(unsigned slot)
     connection->is_dirty = true;
 }
 
+static void mark_starved(unsigned slot)
+{
+    struct connection *connection = &server.connections[slot];
+
+    if (!connection->is_starved)
+        server.starved[(server.starved_head + server.starved_count++) % SLOT_COUNT] = slot;
+    connection->is_starved = true;
+}
+
 static void connection_open(unsigned slot)
 {
     struct connection *connection = &server.connections[slot];
-    bool is_dirty = connection->is_dirty; /* its predecessor was: the list still has it */
+    bool is_dirty = connection->is_dirty; /* its predecessor was: the lists still have it */
+    bool is_starved = connection->is_starved;
 
-    *connection = (struct connection){.is_open = true, .is_dirty = is_dirty, .place = server.open_count};
+    *connection = (struct connection){
+        .is_open = true,
+        .is_dirty = is_dirty,
+        .is_starved = is_starved,
+        .place = server.open_count,
+    };
     server.open[server.open_count++] = slot;
 }
 
@@ -509,7 +533,7 @@ static void send_waiting(unsigned slot)
 {
     struct connection *connection = &server.connections[slot];
 
-    if (server.lent > BUFFERS_LENT_MAX) {
+    if (server.lent > server.lent_max) {
         batch_own(connection->sent);
         for (struct batch *batch = connection->queue.head; batch; batch = batch->next)
             batch_own(batch);
@@ -716,7 +740,7 @@ static void pass_on(unsigned slot, unsigned buffer, const uint8_t *data, size_t 
 
     if (options.role == PEER_MESSAGES) {
         cut_messages(slot, buffer, data, len, &target->queue);
-    } else if (target->sending == SENDING_WAITING && server.lent > BUFFERS_LENT_MAX) {
+    } else if (target->sending == SENDING_WAITING && server.lent > server.lent_max) {
         queue_copy(&target->queue, slot, data, len);
         give_back(buffer);
     } else {
@@ -732,7 +756,7 @@ static void pass_on(unsigned slot, unsigned buffer, const uint8_t *data, size_t 
 
 static void take_bytes(unsigned slot, unsigned buffer, size_t len)
 {
-    const uint8_t *data = server.memory + (size_t)buffer * BUFFER_SIZE;
+    const uint8_t *data = buffer_memory(buffer);
 
     server.lent++;
     if (server.connections[slot].is_dying || options.role == PEER_SINK)
@@ -741,6 +765,30 @@ static void take_bytes(unsigned slot, unsigned buffer, size_t len)
         cut_messages(slot, buffer, data, len, &server.said);
     else
         pass_on(slot, buffer, data, len);
+}
+
+/*
+ * Receives again for as many as there are buffers, and for the rest in a later turn. To ask for all at once would be to
+ * be refused by most, again and again.
+ */
+static void feed_starved(void)
+{
+    unsigned available = server.buffer_count - server.lent;
+
+    for (; server.starved_count > 0 && available > 0; server.starved_count--, server.starved_head++) {
+        unsigned slot = server.starved[server.starved_head % SLOT_COUNT];
+        struct connection *connection = &server.connections[slot];
+
+        connection->is_starved = false;
+        if (!connection->is_open || connection->is_dying || connection->is_receiving || connection->is_paused)
+            continue;
+        if (connection->has_ended || connection->requests > 0)
+            continue;
+        arm_receive(slot);
+        available--;
+    }
+    if (server.starved_count > 0)
+        server.is_hurried = true;
 }
 
 /* The kernel's receive is over. */
@@ -753,6 +801,8 @@ static void take_receive_end(unsigned slot, int result)
     connection->has_ended = result == 0;
     if (connection->is_dying)
         release(slot);
+    else if (result == -ENOBUFS)
+        mark_starved(slot);
     else if (is_interrupted && !connection->is_paused)
         arm_receive(slot);
     else if (result == 0 && options.role != PEER_FANOUT)
@@ -918,6 +968,7 @@ static void turn(void)
     }
     settle();
     flush();
+    feed_starved();
 }
 
 /* -- The program --------------------------------------------------------------------------------------------- */
@@ -931,20 +982,35 @@ static void *map(size_t size)
     return memory;
 }
 
+/*
+ * Few enough to stay in the cache, as they are used in turn. Streams are received in large pieces; elsewhere there are
+ * more buffers, for a turn's connections and those of the turn before.
+ */
+static void choose_buffers(void)
+{
+    bool is_stream = options.role == PEER_SINK || options.role == PEER_FORWARD;
+
+    server.buffer_count = is_stream ? 64 : 256;
+    server.buffer_size = is_stream ? 65536 : 16384;
+    server.lent_max = server.buffer_count / 4 * 3;
+}
+
 static void set_up_buffers(void)
 {
-    struct io_uring_buf_reg registration = {.ring_entries = BUFFER_COUNT};
+    struct io_uring_buf_reg registration = {0};
     int error;
 
-    server.buffers = map(BUFFER_COUNT * sizeof(struct io_uring_buf));
-    server.memory = map((size_t)BUFFER_COUNT * BUFFER_SIZE);
+    choose_buffers();
+    server.buffers = map(server.buffer_count * sizeof(struct io_uring_buf));
+    server.memory = map((size_t)server.buffer_count * server.buffer_size);
     registration.ring_addr = (uint64_t)(uintptr_t)server.buffers;
+    registration.ring_entries = server.buffer_count;
     error = io_uring_register_buf_ring(&server.ring, &registration, 0);
     if (error)
         peer_die("shared buffers", error);
     io_uring_buf_ring_init(server.buffers);
-    server.lent = BUFFER_COUNT;
-    for (unsigned i = 0; i < BUFFER_COUNT; i++)
+    server.lent = server.buffer_count;
+    for (unsigned i = 0; i < server.buffer_count; i++)
         give_back(i);
 }
 

@@ -12,9 +12,12 @@
 #include <event2/listener.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
-    READ_MAX = 64 << 10, /* at a time; the library reads 16 KiB if not told otherwise */
+    LIBRARY_READ_MAX = 4096,     /* libevent 2.1 reads no more at a time, whatever it is told */
+    READ_MAX = (64 << 10) - 256, /* what we read at a time: with its header it fits into 64 KiB */
+    READS_MAX = 16,              /* before other connections have their turn */
     WRITE_MAX = 1 << 20,
     SOURCE_QUEUE = 512 << 10, /* a source queues new chunks when less is left */
 };
@@ -48,7 +51,8 @@ static struct {
     const struct role *role;
     struct event_base *base;
     struct connection everyone;
-    struct evbuffer *answers; /* what is sent next; empty between callbacks */
+    struct evbuffer *arrived; /* both empty between callbacks: what was read by hand, */
+    struct evbuffer *answers; /* and what is sent next */
     char *chunk;              /* what a source sends, again and again */
 } server;
 
@@ -139,9 +143,38 @@ static void send_buffer(struct connection *connection, struct evbuffer *bytes)
 
 /* -- What bufferevents tell ---------------------------------------------------------------------------------- */
 
+/* Reads on by hand, behind what the library has read. True if there may be more. An end is left to the library. */
+static bool read_on(struct connection *connection)
+{
+    struct evbuffer_iovec space;
+    ssize_t count;
+
+    if (evbuffer_reserve_space(server.arrived, READ_MAX, &space, 1) < 1)
+        return false;
+    count = read(bufferevent_getfd(connection->bufferevent), space.iov_base, space.iov_len);
+    if (count <= 0)
+        return false;
+    space.iov_len = (size_t)count;
+    evbuffer_commit_space(server.arrived, &space, 1);
+    return count >= READ_MAX;
+}
+
 static void on_read(struct bufferevent *bufferevent, void *user)
 {
-    server.role->take(user, bufferevent_get_input(bufferevent));
+    struct connection *connection = user;
+    struct evbuffer *input = bufferevent_get_input(bufferevent);
+    bool is_more = true;
+
+    if (evbuffer_get_length(input) < LIBRARY_READ_MAX) {
+        server.role->take(connection, input);
+        return;
+    }
+    evbuffer_add_buffer(server.arrived, input);
+    for (unsigned i = 0; i < READS_MAX && is_more && !connection->is_paused; i++) {
+        is_more = read_on(connection);
+        server.role->take(connection, server.arrived);
+    }
+    evbuffer_prepend_buffer(input, server.arrived); /* a message that is not whole yet */
 }
 
 /* What is queued has fallen to the low mark. */
@@ -363,8 +396,9 @@ static void create_base(void)
     event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
     server.base = event_base_new_with_config(config);
     event_config_free(config);
+    server.arrived = evbuffer_new();
     server.answers = evbuffer_new();
-    if (!server.base || !server.answers)
+    if (!server.base || !server.arrived || !server.answers)
         peer_die("event_base_new_with_config", ENOMEM);
 }
 

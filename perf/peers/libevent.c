@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 enum {
-    LIBRARY_READ_MAX = 4096,     /* libevent 2.1 reads no more at a time, whatever it is told */
-    READ_MAX = (64 << 10) - 256, /* what we read at a time: with its header it fits into 64 KiB */
-    READS_MAX = 16,              /* before other connections have their turn */
+    LIBRARY_READ_MAX = 4096,      /* libevent 2.1 reads no more at a time, whatever it is told */
+    READ_MAX = (256 << 10) - 256, /* what we read at a time: with its header it fits into 256 KiB */
+    READS_MAX = 16,               /* before other connections have their turn */
     WRITE_MAX = 1 << 20,
     SOURCE_QUEUE = 512 << 10, /* a source queues new chunks when less is left */
 };

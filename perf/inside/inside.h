@@ -51,8 +51,7 @@ void inside_delivered(unsigned slot);
 int inside_post_main(const struct inside_post_library *library);
 
 /*
- * A list behind a mutex, for the libraries whose own wake-up coalesces and says nothing of who asked for it. Its entries
- * are the slots.
+ * A list of slots behind a mutex, for the libraries whose own wake-up coalesces and says nothing of who asked for it.
  */
 struct inside_queue {
     pthread_mutex_t mutex;

@@ -21,7 +21,7 @@ enum {
     SPINS = 2000,               /* before a thread that waits lets others run */
 };
 
-static const struct inside_post_library *library;
+static const struct inside_post_library *asked;
 static bool is_stopping; /* the loop's: written before it runs, and in it */
 static atomic_bool should_stop;
 
@@ -37,7 +37,7 @@ void inside_delivered(unsigned slot)
         inside_die("posts arrive in disorder", EPROTO);
     if (atomic_load_explicit(&should_stop, memory_order_relaxed) && !is_stopping) {
         is_stopping = true;
-        library->stop();
+        asked->stop();
     }
     /* Release: from now on the slot, and what the loop wrote to it, is the posting thread's. */
     atomic_store_explicit(&delivered, count + 1, memory_order_release);
@@ -53,7 +53,7 @@ static void await_deliveries(uint64_t allowed)
 
 static void post(void)
 {
-    library->post((unsigned)(posted++ % INSIDE_POST_WINDOW));
+    asked->post((unsigned)(posted++ % INSIDE_POST_WINDOW));
 }
 
 static void post_for(uint64_t duration_ns)
@@ -112,18 +112,18 @@ static void *ask(void *user)
     return NULL;
 }
 
-int inside_post_main(const struct inside_post_library *asked)
+int inside_post_main(const struct inside_post_library *library)
 {
     pthread_t thread;
     int error;
 
-    library = asked;
+    asked = library;
     inside_pin(0);
-    library->create();
+    asked->create();
     error = pthread_create(&thread, NULL, ask, NULL);
     if (error)
         inside_die("pthread_create", error);
-    library->run();
+    asked->run();
     pthread_join(thread, NULL);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Posts to a loop of libevent with its locks: a queue behind a mutex, and event_active, several of which may become one. */
+/* Posts to a loop of libevent with its locks: a queue behind a mutex, and event_active, for several may become one. */
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/thread.h>

@@ -1,6 +1,6 @@
 /*
- * Posts to a loop of libuv: a queue behind a mutex and uv_async_send, as its documentation has it, for several sends may
- * become one callback.
+ * Posts to a loop of libuv: a queue behind a mutex and uv_async_send, as its documentation has it, for several sends
+ * may become one callback.
  */
 #include <uv.h>
 

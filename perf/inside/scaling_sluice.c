@@ -1,7 +1,7 @@
 /*
- * Two engines on two CPUs against one engine on one: do they get in each other's way? Each engine echoes messages between
- * the ends of Unix sockets that are both its own, so that no load generator bounds it. What two CPUs share (memory
- * bandwidth, a core's other half, clock rates) is in the ratio as well. It does not measure the network.
+ * Two engines on two CPUs against one engine on one: do they get in each other's way? Each engine echoes messages
+ * between the ends of Unix sockets that are both its own, so that no load generator bounds it. What two CPUs share
+ * (memory bandwidth, a core's other half, clock rates) is in the ratio as well. It does not measure the network.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -2,9 +2,11 @@
  * What a timer costs in a loop that has a million: to start it, to move it, to stop it, and to fire it.
  *
  * Deadlines of the first three are random within an hour. Then a million fire that are due at random moments of one
- * second, while the loop sleeps between them as it sees fit (fire_ns, CPU time; late_..., how long after its deadline one
- * fires), and a million that are all due when the loop looks (fire_due_ns). A loop with coarser timers wakes less often:
- * read fire_ns beside how late it is. Timers are started, moved and stopped in the order of their memory.
+ * second, while the loop sleeps between them as it sees fit (fire_ns, CPU time; late_..., how long after its deadline
+ * one fires), and a million that are all due when the loop looks (fire_due_ns). A loop with coarser timers wakes less
+ * often: read fire_ns beside how late it is. One that takes more than a microsecond for each cannot keep up.
+ *
+ * Timers are started, moved and stopped in the order of their memory, which is not the order of their deadlines.
  */
 #include "perf/inside/inside.h"
 
@@ -21,7 +23,7 @@ enum {
 static const uint64_t millisecond = 1000 * 1000;
 static const uint64_t second = 1000 * 1000 * 1000;
 
-static const struct inside_timers_library *library;
+static const struct inside_timers_library *asked;
 static uint64_t random_state = 1; /* the same deadlines in each run */
 static size_t fired;
 static uint64_t deadlines[SAMPLES];
@@ -43,25 +45,25 @@ void inside_fired(size_t index)
 
         lateness[index / SAMPLE_EVERY] = now > deadline ? now - deadline : 0;
     }
-    if (++fired == INSIDE_TIMERS && library->stop_running)
-        library->stop_running();
+    if (++fired == INSIDE_TIMERS && asked->stop_running)
+        asked->stop_running();
 }
 
 static void start(size_t index, uint64_t delay_ns)
 {
     if (index % SAMPLE_EVERY == 0)
         deadlines[index / SAMPLE_EVERY] = inside_now_ns() + delay_ns;
-    library->start(index, delay_ns);
+    asked->start(index, delay_ns);
 }
 
 static void start_within_hour(size_t index)
 {
-    library->start(index, millisecond + random_below(3600 * second));
+    asked->start(index, millisecond + random_below(3600 * second));
 }
 
 static void restart_within_hour(size_t index)
 {
-    library->restart(index, millisecond + random_below(3600 * second));
+    asked->restart(index, millisecond + random_below(3600 * second));
 }
 
 static void start_within_second(size_t index)
@@ -79,12 +81,12 @@ static double measure(void (*operate)(size_t index))
 {
     uint64_t begin;
 
-    library->turn();
+    asked->turn();
     begin = inside_now_ns();
     for (size_t i = 0; i < INSIDE_TIMERS; i++) {
         operate(i);
         if (i % OPERATIONS_A_TURN == OPERATIONS_A_TURN - 1)
-            library->turn();
+            asked->turn();
     }
     return (double)(inside_now_ns() - begin) / INSIDE_TIMERS;
 }
@@ -104,11 +106,11 @@ static double measure_firing(void (*start_one)(size_t index))
     if (fired_before > INSIDE_TIMERS / 2)
         inside_die("timers fire before all are started", ETIMEDOUT);
     begin = inside_cpu_ns();
-    library->run();
+    asked->run();
     return (double)(inside_cpu_ns() - begin) / (double)(INSIDE_TIMERS - fired_before);
 }
 
-int inside_timers_main(const struct inside_timers_library *asked)
+int inside_timers_main(const struct inside_timers_library *library)
 {
     double start_ns;
     double restart_ns;
@@ -118,12 +120,12 @@ int inside_timers_main(const struct inside_timers_library *asked)
     uint64_t late_p50_ns;
     uint64_t late_p99_ns;
 
-    library = asked;
+    asked = library;
     inside_pin(0);
-    library->create();
+    asked->create();
     start_ns = measure(start_within_hour);
     restart_ns = measure(restart_within_hour);
-    stop_ns = measure(library->stop);
+    stop_ns = measure(asked->stop);
     fire_ns = measure_firing(start_within_second);
     late_p50_ns = inside_percentile(lateness, SAMPLES, 500);
     late_p99_ns = inside_percentile(lateness, SAMPLES, 990);

@@ -863,17 +863,18 @@ class Server : public Session
         acceptor.async_accept(next, Handler<Server, &Server::on_accepted>(*this, memory));
     }
 
-    void on_accepted(const asio::error_code &accept_error, std::size_t)
+    void on_accepted(const asio::error_code &error, std::size_t)
     {
-        asio::error_code error = accept_error;
+        asio::error_code next_error = error;
 
-        for (std::size_t calls = 0; !error && calls < ACCEPTS_MAX; calls++) {
+        if (!error)
             serve();
-            if (!tries_first)
-                break;
-            acceptor.accept(next, error);
+        for (std::size_t calls = 0; tries_first && !next_error && calls < ACCEPTS_MAX; calls++) {
+            acceptor.accept(next, next_error);
+            if (!next_error)
+                serve();
         }
-        if (!error || error == asio::error::would_block)
+        if (!next_error || next_error == asio::error::would_block)
             accept();
         else
             accept_later();

@@ -2,7 +2,8 @@
  * The peer with blocking sockets and a thread for each connection: what read and write with 64 KiB buffers move. It is
  * a bound for streams, and no server: thousands of connections are thousands of threads.
  *
- * Of the roles it plays echo, source, sink and forward.
+ * Of the roles it plays echo, source, sink and forward. A reset is passed on as an end: no thread can abort a stream in
+ * which another waits.
  */
 #include "perf/peers/peer.h"
 

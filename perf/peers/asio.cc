@@ -562,6 +562,50 @@ class Forward : public Session
 
 /* -- Output: bytes that are handed over, gathered while a write is under way ----------------------------------- */
 
+/* Bytes that grow at the end; memory once had is kept. std::vector<char> takes four times as long to append to. */
+class Bytes
+{
+  public:
+    void append(const char *data, std::size_t count)
+    {
+        if (count > capacity - filled)
+            grow(filled + count);
+        std::memcpy(bytes.get() + filled, data, count);
+        filled += count;
+    }
+
+    void clear()
+    {
+        filled = 0;
+    }
+
+    const char *data() const
+    {
+        return bytes.get();
+    }
+
+    std::size_t size() const
+    {
+        return filled;
+    }
+
+  private:
+    void grow(std::size_t needed)
+    {
+        std::size_t wanted = std::max(needed, 2 * capacity);
+        std::unique_ptr<char[]> wider(new char[wanted]);
+
+        if (filled > 0)
+            std::memcpy(wider.get(), bytes.get(), filled);
+        bytes = std::move(wider);
+        capacity = wanted;
+    }
+
+    std::unique_ptr<char[]> bytes;
+    std::size_t filled = 0;
+    std::size_t capacity = 0;
+};
+
 class Output : public Writer<Output>
 {
   public:
@@ -569,7 +613,7 @@ class Output : public Writer<Output>
 
     void gather(const char *bytes, std::size_t count)
     {
-        gathered.insert(gathered.end(), bytes, bytes + count);
+        gathered.append(bytes, count);
     }
 
     /* The same as gather and write_on, without the copy if the socket takes the bytes. */
@@ -600,7 +644,7 @@ class Output : public Writer<Output>
     asio::const_buffer waiting()
     {
         if (gone == leaving.size()) {
-            leaving.swap(gathered);
+            std::swap(leaving, gathered);
             gathered.clear();
             gone = 0;
         }
@@ -614,8 +658,8 @@ class Output : public Writer<Output>
     }
 
   private:
-    std::vector<char> leaving;
-    std::vector<char> gathered;
+    Bytes leaving;
+    Bytes gathered;
     std::size_t gone = 0; /* of those that are leaving */
 };
 

@@ -38,7 +38,8 @@ using Timer =
 
 enum : std::size_t {
     BUFFER_SIZE = 64 << 10,
-    SINK_SIZE = 64 << 10,
+    FORWARD_SIZE = PEER_FORWARD_MAX / 2, /* of each of two */
+    SINK_SIZE = 256 << 10,
     /* Of answers that are not taken: then no more questions are read. */
     ANSWERS_MAX = 256 << 10,
     /* Calls in a row that one connection gets before the others have theirs. */
@@ -417,8 +418,9 @@ template <typename Role> class Writer
 class Flow : public Reader<Flow>, public Writer<Flow>
 {
   public:
-    Flow(Session &its_session, End &from, End &to)
-        : Reader<Flow>(its_session, from), Writer<Flow>(its_session, to), session(its_session)
+    Flow(Session &its_session, End &from, End &to, std::size_t buffer_size)
+        : Reader<Flow>(its_session, from), Writer<Flow>(its_session, to), session(its_session),
+          segment_size(buffer_size)
     {
     }
 
@@ -430,8 +432,8 @@ class Flow : public Reader<Flow>, public Writer<Flow>
         Segment &segment = segments[filling];
 
         if (!segment.bytes)
-            segment.bytes.reset(new char[BUFFER_SIZE]);
-        return asio::buffer(segment.bytes.get() + segment.filled, BUFFER_SIZE - segment.filled);
+            segment.bytes.reset(new char[segment_size]);
+        return asio::buffer(segment.bytes.get() + segment.filled, segment_size - segment.filled);
     }
 
     void arrived(std::size_t count)
@@ -478,6 +480,7 @@ class Flow : public Reader<Flow>, public Writer<Flow>
     };
 
     Session &session;
+    const std::size_t segment_size;
     std::array<Segment, 2> segments;
     unsigned filling = 0;  /* where reads go: the other is then empty, or is being written */
     unsigned draining = 0; /* where writes come from */
@@ -487,7 +490,7 @@ class Flow : public Reader<Flow>, public Writer<Flow>
 class Echo : public Session
 {
   public:
-    explicit Echo(Socket socket) : end(std::move(socket)), flow(*this, end, end)
+    explicit Echo(Socket socket) : end(std::move(socket)), flow(*this, end, end, BUFFER_SIZE)
     {
         flow.start_reading();
     }
@@ -507,7 +510,7 @@ class Forward : public Session
   public:
     Forward(Socket socket, const peer_address &to)
         : session(*this), client(std::move(socket)), upstream(Socket(client.socket.get_executor())),
-          up(*this, client, upstream), down(*this, upstream, client)
+          up(*this, client, upstream, FORWARD_SIZE), down(*this, upstream, client, FORWARD_SIZE)
     {
         upstream.socket.async_connect(Protocol::endpoint(&to.any, to.len),
                                       Handler<Forward, &Forward::on_connected>(*this, upstream.write_memory));
@@ -562,7 +565,7 @@ class Forward : public Session
 
 /* -- Output: bytes that are handed over, gathered while a write is under way ----------------------------------- */
 
-/* Bytes that grow at the end; memory once had is kept. std::vector<char> takes four times as long to append to. */
+/* Bytes that grow at the end; memory once had is kept. std::vector takes several times as long to append to. */
 class Bytes
 {
   public:

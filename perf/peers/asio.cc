@@ -40,6 +40,8 @@ enum : std::size_t {
     BUFFER_SIZE = 64 << 10,
     FORWARD_SIZE = PEER_FORWARD_MAX / 2, /* of each of two */
     SINK_SIZE = 256 << 10,
+    /* A source writes about so much at once: what waits anyway is gathered. */
+    SOURCE_SIZE = 256 << 10,
     /* Of answers that are not taken: then no more questions are read. */
     ANSWERS_MAX = 256 << 10,
     /* Calls in a row that one connection gets before the others have theirs. */
@@ -894,7 +896,7 @@ class Server : public Session
   public:
     Server(asio::io_context &context, const peer_options &its_options)
         : session(*this), options(its_options), acceptor(context), next(context), pause(context),
-          sent(its_options.size, 's'), sunk(SINK_SIZE)
+          sent(std::max<std::size_t>(SOURCE_SIZE / its_options.size, 1) * its_options.size, 's'), sunk(SINK_SIZE)
     {
         acceptor.assign(Protocol(options.listen.any.sa_family, 0), peer_listen(&options));
         acceptor.native_non_blocking(tries_first);

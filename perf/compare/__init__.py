@@ -1,0 +1,1 @@
+"""What perf/run consists of: scenarios, processes, measurements, and the reports on them."""

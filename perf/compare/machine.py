@@ -32,7 +32,7 @@ def is_virtual():
 
 def asio_version():
     """As its header tells it: 102201 is 1.22.1. 0 if it is not there."""
-    words = first_line("/usr/include/asio/version.hpp", "#define ASIO_VERSION").split()
+    words = first_line("/usr/include/asio/version.hpp", "#define ASIO_VERSION ").split()
     return int(words[2]) if len(words) > 2 and words[2].isdigit() else 0
 
 

@@ -62,8 +62,12 @@ class Bench:
                     continue
         raise Failed("no free port on 127.0.0.1")
 
-    def times(self):
-        return ["--duration", in_ms(self.seconds), "--warmup", in_ms(self.warmup)]
+    def times(self, scenario):
+        return ["--duration", in_ms(self.seconds * scenario.stretch), "--warmup", in_ms(self.warmup)]
+
+    def patience(self, scenario):
+        """After so long a load counts as hung."""
+        return self.seconds * scenario.stretch + self.warmup + GRACE_SECONDS
 
 
 def in_ms(seconds):
@@ -100,17 +104,17 @@ def load_environment(busy_polls=False):
     return environment
 
 
-def run_load(bench, arguments, server, busy_polls=False):
-    """Runs a load to its end while `server` lives, and returns what it reports."""
-    load = Process(arguments, {bench.load_cpu}, load_environment(busy_polls))
+def run_load(bench, scenario, arguments, server):
+    """Runs a load to its end while `server` lives, and returns the measures of what it reports."""
+    load = Process(arguments, {bench.load_cpu}, load_environment(scenario.busy_polls))
     with load:
         try:
-            text = load.await_end(bench.seconds + bench.warmup + GRACE_SECONDS)
+            text = load.await_end(bench.patience(scenario))
         except Failed:
             server.check()  # if that died, it is the better reason
             raise
     server.check()
-    return parse(load.name, text)
+    return numbers(load.name, parse(load.name, text))
 
 
 def parse(name, text):
@@ -139,6 +143,7 @@ def numbers(name, report):
         found["cpu_ns"] = cpu_ns / messages
     if cpu_ns and count:
         found["cpu_ns_per_mib"] = cpu_ns * MIB / count
+    found.update(busy_shares(report, messages, seconds))
     latency = report.get("latency_ns") or {}
     for measure in (*PERCENTILES, "max"):
         value = latency.get(measure, latency.get(measure.replace(".", "_")))
@@ -147,15 +152,24 @@ def numbers(name, report):
     return found
 
 
+def busy_shares(report, messages, seconds):
+    """How much of a CPU the server and the load took: where the load took all of one, it was what limited."""
+    load_ns = report.get("load_cpu_ns")
+    if load_ns is None and report.get("load_cpu_ns_per_message"):
+        load_ns = report["load_cpu_ns_per_message"] * messages
+    times = {"server_busy": report.get("server_cpu_ns"), "load_busy": load_ns}
+    return {name: cpu_ns / seconds / NS_PER_SECOND for name, cpu_ns in times.items() if cpu_ns is not None}
+
+
 def echo_arguments(bench, scenario, address, server, rate=0):
-    arguments = [bench.need("sluice"), "load", address, "--json", "--server-pid", str(server.pid), *bench.times()]
+    arguments = [bench.need("sluice"), "load", address, "--json", "--server-pid", str(server.pid), *bench.times(scenario)]
     arguments += ["--connections", str(scenario.connections), "--size", str(scenario.size)]
     return arguments + (["--rate", str(rate)] if rate else ["--depth", str(scenario.depth)])
 
 
 def other_arguments(bench, program, scenario, server, *more):
     arguments = [bench.need(program), "--connections", str(scenario.connections), "--size", str(scenario.size)]
-    return arguments + ["--server-pid", str(server.pid), *bench.times(), *more]
+    return arguments + ["--server-pid", str(server.pid), *bench.times(scenario), *more]
 
 
 # -- The kinds of scenario --------------------------------------------------------------------------------------
@@ -165,7 +179,7 @@ def measure_echo(bench, scenario, peer, rate=0):
     server, address = start_peer(bench, scenario, peer)
     with server:
         arguments = echo_arguments(bench, scenario, address, server, rate)
-        return numbers("sluice load", run_load(bench, arguments, server, scenario.busy_polls))
+        return run_load(bench, scenario, arguments, server)
 
 
 def measure_open_loop(bench, scenario, peer):
@@ -177,7 +191,7 @@ def measure_fanout(bench, scenario, peer):
     with server:
         more = ["--slow", str(scenario.slow)] if scenario.slow else []
         arguments = other_arguments(bench, "load_fanout", scenario, server, *more, address)
-        return numbers("load_fanout", run_load(bench, arguments, server))
+        return run_load(bench, scenario, arguments, server)
 
 
 def measure_stream(bench, scenario, peer):
@@ -185,7 +199,7 @@ def measure_stream(bench, scenario, peer):
     server, address = start_peer(bench, scenario, peer)
     with server:
         arguments = other_arguments(bench, "load_stream", scenario, server, mode, address)
-        return numbers("load_stream", run_load(bench, arguments, server))
+        return run_load(bench, scenario, arguments, server)
 
 
 def measure_through(bench, scenario, peer):
@@ -193,14 +207,14 @@ def measure_through(bench, scenario, peer):
     server, address = start_peer(bench, scenario, peer, upstream)
     with server:
         arguments = other_arguments(bench, "load_stream", scenario, server, "--upstream", upstream, "through", address)
-        return numbers("load_stream", run_load(bench, arguments, server))
+        return run_load(bench, scenario, arguments, server)
 
 
 def measure_churn(bench, scenario, peer):
     server, address = start_peer(bench, scenario, peer)
     with server:
         arguments = other_arguments(bench, "load_churn", scenario, server, address)
-        return numbers("load_churn", run_load(bench, arguments, server))
+        return run_load(bench, scenario, arguments, server)
 
 
 def own_memory(pid):
@@ -215,21 +229,21 @@ def own_memory(pid):
 
 def measure_idle(bench, scenario, peer):
     """The active connection alone, then beside the idle ones; memory before they come and while they are there."""
-    active = Scenario("active", "", "", "echo", connections=IDLE_ACTIVE_CONNECTIONS, size=scenario.size)
+    active = Scenario("active", "", "", "echo", connections=IDLE_ACTIVE_CONNECTIONS, size=scenario.size, stretch=scenario.stretch)
     server, address = start_peer(bench, scenario, peer)
     with server:
         arguments = echo_arguments(bench, active, address, server)
-        alone = numbers("sluice load", run_load(bench, arguments, server))
+        alone = run_load(bench, active, arguments, server)
         before = own_memory(server.pid)
         idle = Process(
-            [bench.need("load_idle"), "--connections", str(scenario.connections), address],
+            [bench.need("load_idle"), "--connections", str(scenario.connections), "--size", str(scenario.size), address],
             {bench.load_cpu},
             load_environment(),
         )
         with idle:
             idle.await_line("ready", READY_SECONDS + scenario.connections / 1000)
             after = own_memory(server.pid)
-            beside = numbers("sluice load", run_load(bench, arguments, server))
+            beside = run_load(bench, active, arguments, server)
             idle.check()
     found = {"memory": (after - before) / scenario.connections, "rate_kept": beside["rate"] / alone["rate"]}
     if "cpu_ns" in alone and "cpu_ns" in beside:

@@ -62,7 +62,8 @@ def verdict(results, what, measure_of):
             counts["ahead" if gain > 1 + NOISE else "behind" if gain < 1 - NOISE else "level"] += 1
     if not any(counts.values()):
         return ""
-    return f"{what}: " + ", ".join(f"{word} in {count}" for word, count in counts.items()) + ". "
+    words = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
+    return f"{what}: {words} of {sum(counts.values())}. "
 
 
 def lead(results):
@@ -70,7 +71,7 @@ def lead(results):
     verdicts += verdict(results, "99.9 % latency", lambda s: s.tail)
     if not verdicts:
         return "No rival was measured beside Sluice."
-    return f"Against the best rival of each scenario. {verdicts}Level is within {NOISE:.0%}."
+    return f"Sluice against the best rival of each scenario. {verdicts}Level is within {100 * NOISE:.0f} %."
 
 
 def bounds(ratio):
@@ -103,7 +104,8 @@ def ratio_overview(results):
 # -- By number of connections -----------------------------------------------------------------------------------
 
 
-def by_connections(results, measure, heading):
+def by_connections(results, measure, heading, is_log):
+    """CPU is drawn by factors: at one connection it is many times what it is at thousands."""
     chosen = [s for s in SCENARIOS if s.name in BY_CONNECTIONS]
     series = []
     for peer in in_order({peer for s in chosen for peer in results.peers(s.name)}):
@@ -119,9 +121,9 @@ def by_connections(results, measure, heading):
         return None
     values = [point[1] for one in series for point in one.points]
     counts = [point[0] for one in series for point in one.points]
-    y_ticks = plot.linear_ticks(max(values))
+    y_ticks = plot.log_ticks(min(values), max(values)) if is_log else plot.linear_ticks(max(values))
     x_scale = plot.Scale(min(counts), max(counts), 74, 412, True)
-    y_scale = plot.Scale(0, y_ticks[-1], 280, 14)
+    y_scale = plot.Scale(y_ticks[0], y_ticks[-1], 280, 14, is_log)
     x_ticks = [(count, f"{count:,}") for count in (1, 10, 100, 1000, 10000) if min(counts) <= count <= max(counts)]
     labelled = [(tick, tick_text(tick, measure)) for tick in y_ticks]
     drawing = plot.line_plot(heading, series, x_ticks, x_scale, labelled, y_scale, (520, 322))
@@ -208,8 +210,8 @@ def details(results):
 def plots(results):
     rounds = "Medians over the rounds; the thin line in a bar is their middle half."
     two = [
-        by_connections(results, "rate", "messages a second"),
-        by_connections(results, "cpu_ns", "server's CPU time a message"),
+        by_connections(results, "rate", "messages a second", False),
+        by_connections(results, "cpu_ns", "server's CPU time a message", True),
     ]
     curves = [latency_curve(results, s) for s in SCENARIOS if s.tail]
     return (
@@ -238,7 +240,8 @@ def html(results, machine, settings, skipped):
         "the ratio to the floor: liburing by hand, for that one purpose.",
         ratio_overview(results),
     )
-    body += section("The same in numbers", "A ratio, its noise, and whose number it is.", ratios and html_table(text.HEADS, ratios))
+    note = "A ratio, its noise, and whose number it is. " + (text.BOUND_NOTE if text.is_any_bound(ratios) else "")
+    body += section("The same in numbers", note, ratios and html_table(text.HEADS, ratios))
     body += section("Questions of their own", "Sluice, the best rival, and the ratio.", own and html_table(text.OWN_HEADS, own))
     body += plots(results)
     body += section("What this does not measure", "", html_list(text.NOT_MEASURED))

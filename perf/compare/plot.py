@@ -186,16 +186,16 @@ class Versus:
 
 RATIO_PITCH = 25
 RATIO_TOP = 44
-RATIO_TICKS = (0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.5, 2, 5, 10, 20, 50, 100)
+RATIO_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10, 20, 50, 100)
 
 
 def ratio_plot(name, labels, panels, width):
     """
     A row a scenario and a panel a measure. A panel is (heading, whether more is better, a Versus or None for each row).
     """
-    left = 218
-    gap = 28
-    label_room = 84
+    left = 228
+    gap = 16
+    label_room = 106
     panel_width = (width - left - gap * (len(panels) - 1)) / len(panels)
     bottom = RATIO_TOP + len(labels) * RATIO_PITCH
     parts = []
@@ -231,15 +231,14 @@ def ratio_frame(heading, more_is_better, scale, bottom):
         text(scale.start, 16, heading, "heading"),
         text(scale.start, 33, arrow, "tick"),
     ]
-    last = -100.0
-    for tick in RATIO_TICKS:
-        if not scale.low <= tick <= scale.high:
-            continue
-        x = scale.at(tick)
-        parts.append(line(x, RATIO_TOP, x, bottom, "one" if tick == 1 else "grid"))
-        if x - last > 26 and (tick == 1 or abs(x - one) > 26):
-            parts.append(text(x, bottom + 17, f"{tick:g}", "tick", "middle"))
-            last = x
+    labelled = [one]
+    for tick in sorted(RATIO_TICKS, key=lambda tick: abs(math.log(tick))):
+        if scale.low <= tick <= scale.high:
+            x = scale.at(tick)
+            parts.append(line(x, RATIO_TOP, x, bottom, "one" if tick == 1 else "grid"))
+            if tick == 1 or all(abs(x - other) > 26 for other in labelled):
+                labelled.append(x)
+                parts.append(text(x, bottom + 17, f"{tick:g}", "tick", "middle"))
     return parts
 
 

@@ -55,16 +55,16 @@ class Process:
     def pid(self):
         return self.popen.pid
 
-    def last_words(self):
-        """The last line of what it wrote to stderr, if there is one."""
+    def failed(self, how):
+        """What to raise: how it failed, and the last line that it wrote to stderr, if there is one."""
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
-        return f": {lines[-1].strip()}" if lines else ""
+        return Failed(f"{self.name} {how}" + (f": {lines[-1].strip().removeprefix(self.name + ': ')}" if lines else ""))
 
     def check(self):
         """That it still runs."""
         if self.popen.poll() is not None:
-            raise Failed(f"{self.name} died ({self.outcome()}){self.last_words()}")
+            raise self.failed(f"died ({self.outcome()})")
 
     def outcome(self):
         status = self.popen.returncode
@@ -88,10 +88,10 @@ class Process:
             try:
                 more = self.read(deadline)
             except TimeoutError:
-                raise Failed(f'{self.name} did not say "{start}" within {seconds:.0f} s{self.last_words()}') from None
+                raise self.failed(f'did not say "{start}" within {seconds:.0f} s') from None
             if not more:
                 self.popen.wait()
-                raise Failed(f"{self.name} ended ({self.outcome()}){self.last_words()}")
+                raise self.failed(f"ended ({self.outcome()})")
             self.unread += more
 
     def await_end(self, seconds):
@@ -103,9 +103,9 @@ class Process:
                 output += more
             self.popen.wait(max(0.0, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise Failed(f"{self.name} did not end within {seconds:.0f} s{self.last_words()}") from None
+            raise self.failed(f"did not end within {seconds:.0f} s") from None
         if self.popen.returncode:
-            raise Failed(f"{self.name} failed ({self.outcome()}){self.last_words()}")
+            raise self.failed(f"failed ({self.outcome()})")
         return output.decode(errors="replace")
 
     def end(self):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from .peers import is_rival
 from .scenarios import MEASURES
 
+BUSY = 0.97  # this much of a CPU is all of it
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -88,3 +90,8 @@ class Results:
 
     def to_floor(self, scenario, measure):
         return self.ratio(scenario, measure, "floor")
+
+    def is_bound_by_load(self, scenario):
+        """The load's CPU was full and Sluice's was not: the rate is the load's, the CPU a message is still Sluice's."""
+        server, load = (self.spread(scenario, "sluice", name) for name in ("server_busy", "load_busy"))
+        return bool(server and load and load.median > BUSY and server.median < BUSY)

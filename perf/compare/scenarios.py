@@ -31,6 +31,8 @@ MEASURES = {
         Measure("p99.9", "99.9 % latency", "ns", False),
         Measure("p99.99", "99.99 % latency", "ns", False),
         Measure("max", "longest latency", "ns", False),
+        Measure("server_busy", "server busy", "", False),
+        Measure("load_busy", "load busy", "", False),
         Measure("memory", "memory an idle connection", "B", False),
         Measure("rate_kept", "rate of the active one, with idle ones to without", "", True),
         Measure("cpu_grown", "CPU a message of the active one, with idle ones to without", "", False),
@@ -62,6 +64,7 @@ class Scenario:
     is_unix: bool = False
     busy_polls: bool = False
     program: str = ""  # of perf/inside, without the library's name
+    stretch: float = 1.0  # this much longer than others, for enough messages to tell the slowest thousandth
     peers: tuple = ECHOERS
 
     @property
@@ -117,12 +120,12 @@ def streams():
 
 
 def fan_out(name, title, **more):
-    return Scenario(name, "fan-out", title, "fanout", role="fanout", connections=1000, size=256, **more)
+    return Scenario(name, "fan-out", title, "fanout", role="fanout", connections=1000, size=256, stretch=1.5, **more)
 
 
 SCENARIOS = [
-    Scenario("ping-pong", "ping-pong", "ping-pong 64 B", "echo"),
-    Scenario("ping-pong-busy", "ping-pong", "ping-pong 64 B, busy-poll", "echo", busy_polls=True),
+    Scenario("ping-pong", "ping-pong", "ping-pong 64 B", "echo", stretch=2),
+    Scenario("ping-pong-busy", "ping-pong", "ping-pong 64 B, busy-poll", "echo", busy_polls=True, stretch=2),
     echo("echo-64", "echo 64 B × 64", connections=64),
     echo("echo-128", "echo 64 B × 128", connections=128),
     echo("echo-1000", "echo 64 B × 1,000", connections=1000),
@@ -132,13 +135,13 @@ SCENARIOS = [
     echo("echo-16k", "echo 16 KiB × 64", connections=64, size=16 * KIB),
     Scenario("pipelined-1", "pipelined", "64 B messages, 64 deep × 1", "echo", role="messages", depth=64),
     Scenario("pipelined-16", "pipelined", "64 B messages, 64 deep × 16", "echo", "messages", 16, depth=64),
-    Scenario("open-loop", "open-loop", "echo 64 B × 64 at half load", "open-loop", connections=64),
+    Scenario("open-loop", "open-loop", "echo 64 B × 64 at half load", "open-loop", connections=64, stretch=1.5),
     fan_out("fan-out", "fan-out 256 B to 1,000"),
     fan_out("fan-out-unix", "fan-out 256 B to 1,000, Unix", is_unix=True),
     fan_out("slow-reader", "fan-out, 1 slow among 1,000", slow=1),
     *streams(),
     Scenario("forward", "forward", "forward 64 KiB writes × 16", "through", "forward", 16, 64 * KIB, peers=STREAMERS),
-    Scenario("churn", "churn", "connect, 64 B echo, close × 64", "churn", connections=64),
+    Scenario("churn", "churn", "connect, 64 B echo, close × 64", "churn", connections=64, stretch=1.5),
     Scenario("idle", "idle", "10,000 idle, 1 active", "idle", connections=10000),
     Scenario("post", "inside", "post from another thread", "inside", program="post", peers=LOOPS),
     Scenario("timers", "inside", "one million timers", "inside", program="timers", peers=LOOPS),

@@ -40,7 +40,7 @@ def quantity(value, measure):
         return scaled(value, ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1, "B/s")))
     if unit == "B":
         return scaled(value, ((2**20, "MiB"), (2**10, "KiB"), (1, "B")))
-    return f"{value:.3f}"
+    return f"{value:.2f}" if measure.endswith("busy") else f"{value:.3f}"
 
 
 def ratio_text(ratio, names_other=True):
@@ -57,6 +57,8 @@ def ratio_text(ratio, names_other=True):
 
 HEADS = ("Sluice to …", "rate, rival", "CPU, rival", "99.9 %, rival", "rate, floor", "CPU, floor", "Sluice")
 NO_RATIO = "–"
+BOUND = " *"
+BOUND_NOTE = "* The load's CPU was full while Sluice's was not: Sluice could have moved more."
 
 
 def ratio_rows(results):
@@ -65,8 +67,14 @@ def ratio_rows(results):
         if scenario.cost is None or not results.peers(scenario.name):
             continue
         row = [ratio_text(results.to_rival(scenario.name, m)) for m in (scenario.speed, scenario.cost, scenario.tail)]
+        if scenario.speed and results.is_bound_by_load(scenario.name):
+            row[0] += BOUND
         row += [ratio_text(results.to_floor(scenario.name, m), False) for m in (scenario.speed, scenario.cost)]
         yield [scenario.title, *row, absolute(results, scenario)]
+
+
+def is_any_bound(rows):
+    return any(row[1].endswith(BOUND) for row in rows)
 
 
 def absolute(results, scenario):
@@ -86,7 +94,7 @@ def own_rows(results):
                 f"{scenario.title}: {MEASURES[measure].title}",
                 quantity(ours.median, measure) if ours else NO_RATIO,
                 f"{quantity(theirs.median, measure)} {title_of(rival)}" if theirs else NO_RATIO,
-                ratio_text(results.to_rival(scenario.name, measure), False),
+                ratio_text(results.to_rival(scenario.name, measure), False) if MEASURES[measure].unit else NO_RATIO,
             ]
 
 
@@ -107,6 +115,7 @@ def table(results):
     if ratios:
         lines += [*columns(HEADS, ratios), "", "rate: more is better; CPU a message (or a MiB) and 99.9 % latency: less is."]
         lines += ["Medians over the rounds of the ratio in each, ± half the width of their middle half."]
+        lines += [BOUND_NOTE] if is_any_bound(ratios) else []
     own = list(own_rows(results))
     if own:
         lines += [""] * bool(lines) + columns(OWN_HEADS, own)
@@ -155,15 +164,16 @@ def detail_rows(results, scenario):
 def cell_text(found, measure):
     if found is None:
         return NO_RATIO
-    percent = 100 * found.half / found.median if found.median else 0
-    return quantity(found.median, measure) + (f" ±{percent:.0f} %" if found.count > 1 else "")
+    if found.count < 2 or not found.median or not MEASURES[measure].unit:
+        return quantity(found.median, measure)
+    return f"{quantity(found.median, measure)} ±{100 * found.half / abs(found.median):.0f} %"
 
 
 def failure_lines(results, skipped):
     titles = {scenario.name: scenario.title for scenario in SCENARIOS}
     yield from skipped
     for scenario, peer, round_number, reason in results.failures:
-        yield f"{titles[scenario]}, {title_of(peer)}, round {round_number}: {reason}"
+        yield f"{titles[scenario]}, {title_of(peer)}, round {round_number + 1}: {reason}"
 
 
 def markdown(results, machine, settings, skipped):
@@ -174,6 +184,7 @@ def markdown(results, machine, settings, skipped):
         lines += markdown_table(HEADS, ratios)
         lines += ["Rate: more is better. CPU a message (or a MiB) and 99.9 % latency: less is better. Medians over the"]
         lines += ["rounds of the ratio in each round, ± half the width of their middle half.", ""]
+        lines += [BOUND_NOTE, ""] if is_any_bound(ratios) else []
     if own:
         lines += markdown_table(OWN_HEADS, own)
     lines += ["## Where", "", *(f"- {line}" for line in machine_lines(machine, settings)), ""]

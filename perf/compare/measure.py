@@ -8,7 +8,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from .processes import Failed, Process
+from .processes import DEATH_SECONDS, Failed, Process
 from .scenarios import PERCENTILES, Scenario
 
 NS_PER_SECOND = 1_000_000_000
@@ -111,7 +111,7 @@ def run_load(bench, scenario, arguments, server):
         try:
             text = load.await_end(bench.patience(scenario))
         except Failed:
-            server.check()  # if that died, it is the better reason
+            server.check(DEATH_SECONDS)  # if that died, it is the better reason
             raise
     server.check()
     return numbers(load.name, parse(load.name, text))

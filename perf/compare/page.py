@@ -163,7 +163,7 @@ def latency_curve(results, scenario):
     ticks = plot.log_ticks(min(values), max(values))
     x_scale = plot.Scale(nines(50), furthest, 52, CARD - 102)
     y_scale = plot.Scale(ticks[0], ticks[-1], 214, 10, True)
-    x_ticks = [(nines(p), f"{p:g} %") for p in PERCENTILES.values() if nines(p) <= furthest + 1e-9]
+    x_ticks = [(nines(p), f"{p:g} %" if p == 50 else f"{p:g}") for p in PERCENTILES.values() if nines(p) <= furthest + 1e-9]
     labelled = [(tick, tick_text(tick, "p50")) for tick in ticks]
     drawing = plot.line_plot(f"latency, {scenario.title}", series, x_ticks, x_scale, labelled, y_scale, (CARD, 240))
     return figure(scenario.title, drawing)

@@ -10,6 +10,7 @@ import time
 
 PR_SET_PDEATHSIG = 1
 END_SECONDS = 2.0
+DEATH_SECONDS = 0.3
 
 libc = ctypes.CDLL(None, use_errno=True)
 alive = []  # what has been started and not ended yet
@@ -61,10 +62,13 @@ class Process:
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         return Failed(f"{self.name} {how}" + (f": {lines[-1].strip().removeprefix(self.name + ': ')}" if lines else ""))
 
-    def check(self):
-        """That it still runs."""
-        if self.popen.poll() is not None:
-            raise self.failed(f"died ({self.outcome()})")
+    def check(self, patience=0.0):
+        """That it still runs; `patience` is how long the kernel may take to tell us of an end that others felt."""
+        try:
+            self.popen.wait(patience)
+        except subprocess.TimeoutExpired:
+            return
+        raise self.failed(f"died ({self.outcome()})")
 
     def outcome(self):
         status = self.popen.returncode

@@ -6,16 +6,15 @@ import pathlib
 import random
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from .processes import DEATH_SECONDS, Failed, Process
-from .scenarios import PERCENTILES, Scenario
+from .scenarios import PERCENTILES
 
 NS_PER_SECOND = 1_000_000_000
 MIB = 1024 * 1024
 READY_SECONDS = 10.0
 GRACE_SECONDS = 20.0  # how much longer than asked a load may take before it counts as hung
-IDLE_ACTIVE_CONNECTIONS = 1
 LOWEST_PORT = 20000
 
 
@@ -30,7 +29,6 @@ class Bench:
     seconds: float
     warmup: float
     open_rate: int = 0  # of the open loop, as soon as it is known
-    ports: set = field(default_factory=set)
 
     def program(self, name):
         """The path of a program of ours, or None if it was not built."""
@@ -161,15 +159,19 @@ def busy_shares(report, messages, seconds):
     return {name: cpu_ns / seconds / NS_PER_SECOND for name, cpu_ns in times.items() if cpu_ns is not None}
 
 
+def window(bench, scenario, server):
+    """The arguments that every load takes."""
+    arguments = ["--connections", str(scenario.connections), "--size", str(scenario.size)]
+    return arguments + ["--server-pid", str(server.pid), *bench.times(scenario)]
+
+
 def echo_arguments(bench, scenario, address, server, rate=0):
-    arguments = [bench.need("sluice"), "load", address, "--json", "--server-pid", str(server.pid), *bench.times(scenario)]
-    arguments += ["--connections", str(scenario.connections), "--size", str(scenario.size)]
+    arguments = [bench.need("sluice"), "load", address, "--json", *window(bench, scenario, server)]
     return arguments + (["--rate", str(rate)] if rate else ["--depth", str(scenario.depth)])
 
 
 def other_arguments(bench, program, scenario, server, *more):
-    arguments = [bench.need(program), "--connections", str(scenario.connections), "--size", str(scenario.size)]
-    return arguments + ["--server-pid", str(server.pid), *bench.times(scenario), *more]
+    return [bench.need(program), *window(bench, scenario, server), *more]
 
 
 # -- The kinds of scenario --------------------------------------------------------------------------------------
@@ -227,19 +229,21 @@ def own_memory(pid):
         raise Failed(f"/proc/{pid}/smaps_rollup does not tell Pss_Anon") from None
 
 
+def start_idle(bench, scenario, address):
+    """Connections that each had one message answered, and then wait."""
+    arguments = ["--connections", str(scenario.connections), "--size", str(scenario.size), address]
+    return Process([bench.need("load_idle"), *arguments], {bench.load_cpu}, load_environment())
+
+
 def measure_idle(bench, scenario, peer):
     """The active connection alone, then beside the idle ones; memory before they come and while they are there."""
-    active = Scenario("active", "", "", "echo", connections=IDLE_ACTIVE_CONNECTIONS, size=scenario.size, stretch=scenario.stretch)
+    active = replace(scenario, connections=1)
     server, address = start_peer(bench, scenario, peer)
     with server:
         arguments = echo_arguments(bench, active, address, server)
         alone = run_load(bench, active, arguments, server)
         before = own_memory(server.pid)
-        idle = Process(
-            [bench.need("load_idle"), "--connections", str(scenario.connections), "--size", str(scenario.size), address],
-            {bench.load_cpu},
-            load_environment(),
-        )
+        idle = start_idle(bench, scenario, address)
         with idle:
             idle.await_line("ready", READY_SECONDS + scenario.connections / 1000)
             after = own_memory(server.pid)

@@ -163,7 +163,8 @@ def latency_curve(results, scenario):
     ticks = plot.log_ticks(min(values), max(values))
     x_scale = plot.Scale(nines(50), furthest, 52, CARD - 102)
     y_scale = plot.Scale(ticks[0], ticks[-1], 214, 10, True)
-    x_ticks = [(nines(p), f"{p:g} %" if p == 50 else f"{p:g}") for p in PERCENTILES.values() if nines(p) <= furthest + 1e-9]
+    shown = [percent for percent in PERCENTILES.values() if nines(percent) <= furthest + 1e-9]
+    x_ticks = [(nines(percent), f"{percent:g} %" if percent == 50 else f"{percent:g}") for percent in shown]
     labelled = [(tick, tick_text(tick, "p50")) for tick in ticks]
     drawing = plot.line_plot(f"latency, {scenario.title}", series, x_ticks, x_scale, labelled, y_scale, (CARD, 240))
     return figure(scenario.title, drawing)
@@ -214,8 +215,9 @@ def plots(results):
         by_connections(results, "cpu_ns", "server's CPU time a message", True),
     ]
     curves = [latency_curve(results, s) for s in SCENARIOS if s.tail]
+    two = cards([drawn for drawn in two if drawn], "cards wide")
     return (
-        section("Echo of 64 bytes, by number of connections", "One server thread.", cards([f for f in two if f], "cards wide"))
+        section("Echo of 64 bytes, by number of connections", "One server thread.", two)
         + section(
             "Latency",
             "From a message's departure (open loop: from when it was due) to its answer. To the right lie ever slower "
@@ -223,7 +225,7 @@ def plots(results):
             cards([curve for curve in curves if curve]),
         )
         + section("Rate", f"More is better. {rounds}", bar_cards(results, lambda s: s.speed))
-        + section("CPU a message, or a MiB", f"Of the server. Less is better. {rounds}", bar_cards(results, lambda s: s.cost))
+        + section("CPU a message, or a MiB", f"Less is better. {rounds}", bar_cards(results, lambda s: s.cost))
         + section("Memory, posts, timers", f"The best comes first. {rounds}", own_cards(results))
     )
 
@@ -236,13 +238,14 @@ def html(results, machine, settings, skipped):
     body = tag("h1", "Sluice and its rivals") + tag("p", escape(lead(results)), "lead") + html_list(where, "where")
     body += section(
         "Sluice to the best rival",
-        "Each dot is the median of the ratio in each round, its line the middle half of them; 1 is level. The diamond is "
-        "the ratio to the floor: liburing by hand, for that one purpose.",
+        "Each dot is the median of the ratio in each round, its line the middle half of them; 1 is level. The diamond "
+        "is the ratio to the floor: liburing by hand, for that one purpose.",
         ratio_overview(results),
     )
     note = "A ratio, its noise, and whose number it is. " + (text.BOUND_NOTE if text.is_any_bound(ratios) else "")
     body += section("The same in numbers", note, ratios and html_table(text.HEADS, ratios))
-    body += section("Questions of their own", "Sluice, the best rival, and the ratio.", own and html_table(text.OWN_HEADS, own))
+    note = "Sluice, the best rival, and the ratio."
+    body += section("Questions of their own", note, own and html_table(text.OWN_HEADS, own))
     body += plots(results)
     body += section("What this does not measure", "", html_list(text.NOT_MEASURED))
     body += section("What failed or was left out", "", problems and html_list(problems))
@@ -250,5 +253,6 @@ def html(results, machine, settings, skipped):
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Sluice and its rivals</title>\n<style>\n{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+        f"<title>Sluice and its rivals</title>\n<style>\n{style}</style></head>\n"
+        f"<body><main>\n{body}\n</main></body></html>\n"
     )

@@ -57,6 +57,10 @@ def line(x1, y1, x2, y2, kind):
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
+def rectangle(x, y, width, height, kind):
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"/>'
+
+
 def title(content):
     """What is shown when the pointer rests on it."""
     return f"<title>{escape(content)}</title>"
@@ -160,9 +164,7 @@ def bar_plot(name, bars, width):
         parts.append(f'<g class="peer {bar.peer}">{title(f"{bar.label}: {bar.text}")}')
         parts.append(text(left - 10, y + 4, bar.label, "name", "end"))
         length = max(1.0, scale.at(max(bar.value, 0)) - left)
-        parts.append(
-            f'<rect x="{left}" y="{y - BAR_HEIGHT / 2:.1f}" width="{length:.1f}" height="{BAR_HEIGHT}" rx="2" class="bar"/>'
-        )
+        parts.append(rectangle(left, y - BAR_HEIGHT / 2, length, BAR_HEIGHT, "bar"))
         if bar.high > bar.low >= 0:
             parts.append(line(scale.at(bar.low), y, scale.at(bar.high), y, "noise"))
         end = max(scale.at(max(bar.value, 0)), scale.at(max(bar.high, 0)))
@@ -202,7 +204,7 @@ def ratio_plot(name, labels, panels, width):
     for row, label in enumerate(labels):
         y = RATIO_TOP + row * RATIO_PITCH
         if row % 2:
-            parts.append(f'<rect x="0" y="{y}" width="{width}" height="{RATIO_PITCH}" class="stripe"/>')
+            parts.append(rectangle(0, y, width, RATIO_PITCH, "stripe"))
         parts.append(text(6, y + RATIO_PITCH / 2 + 4, label, "row"))
     for number, (heading, more_is_better, rows) in enumerate(panels):
         start = left + number * (panel_width + gap)
@@ -226,8 +228,7 @@ def ratio_frame(heading, more_is_better, scale, bottom):
     better_from, better_to = (one, scale.end) if more_is_better else (scale.start, one)
     arrow = "more is better →" if more_is_better else "← less is better"
     parts = [
-        f'<rect x="{better_from:.1f}" y="{RATIO_TOP}" width="{better_to - better_from:.1f}" '
-        f'height="{bottom - RATIO_TOP}" class="better"/>',
+        rectangle(better_from, RATIO_TOP, better_to - better_from, bottom - RATIO_TOP, "better"),
         text(scale.start, 16, heading, "heading"),
         text(scale.start, 33, arrow, "tick"),
     ]

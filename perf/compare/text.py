@@ -113,7 +113,8 @@ def table(results):
     lines = []
     ratios = list(ratio_rows(results))
     if ratios:
-        lines += [*columns(HEADS, ratios), "", "rate: more is better; CPU a message (or a MiB) and 99.9 % latency: less is."]
+        lines += [*columns(HEADS, ratios), ""]
+        lines += ["rate: more is better; CPU a message (or a MiB) and 99.9 % latency: less is."]
         lines += ["Medians over the rounds of the ratio in each, ± half the width of their middle half."]
         lines += [BOUND_NOTE] if is_any_bound(ratios) else []
     own = list(own_rows(results))
@@ -137,10 +138,11 @@ def machine_lines(machine, settings):
     yield f"Linux {machine['kernel']}, {machine['system']}, {machine['compiler']}"
     yield ", ".join(f"{name} {version}" for name, version in machine["libraries"].items()) or "no rival's library"
     yield f"Sluice {machine['commit']}" + "".join(f", {name}={text}" for name, text in machine["settings"].items())
-    yield (
-        f"servers on CPU {settings['server_cpu']}, loads on CPU {settings['load_cpu']}; rounds {settings['rounds']}, "
-        f"each measurement {settings['seconds']:g} s after {settings['warmup']:g} s of warming up"
-    )
+    rounds = "1 round" if settings["rounds"] == 1 else f"{settings['rounds']} rounds"
+    how = f"{rounds}, windows of {settings['seconds']:g} s or more after {settings['warmup']:g} s of warming up"
+    if settings["smoke"]:
+        how = "a smoke run, of which no number is worth anything"
+    yield f"servers on CPU {settings['server_cpu']}, loads on CPU {settings['load_cpu']}; {how}"
     yield (
         f"load of the machine before the run {machine['load_before']}, CPU time stolen by a hypervisor during it "
         f"{machine['stolen_percent']:.1f} %; {machine['when']}"

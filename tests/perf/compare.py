@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """perf/run from outside: what it concludes, what it refuses, how it lives with peers that fail, and how it ends.
 
-Usage: compare.py BUILD, the folder of a build. Most of it runs stand-ins whose numbers are known; one test runs real ones.
+Usage: compare.py BUILD, the folder of a build. One test runs real peers; the others run stand-ins with known numbers.
 """
 import html.parser
 import json

@@ -8,7 +8,8 @@ NOT_MEASURED = (
     "packet runs on the sender's CPU time, so a server's CPU holds some of the work that a network card would spread.",
     "More than one core a server: each peer serves on one thread, pinned to one CPU (blocking: a thread a connection, "
     "all on that CPU). Only \"two engines\" asks for two.",
-    "CPU time of kernel threads that work for a server, as with SLUICE_SQPOLL: only the process's own is counted.",
+    "What the kernel does for a server outside its process: only the process's CPU time is counted (with the kernel's "
+    "own threads in it, as for SLUICE_SQPOLL).",
     "Encryption, name lookup, logging, anything a program does with its bytes; long runs; memory under load.",
 )
 

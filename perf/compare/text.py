@@ -154,9 +154,9 @@ def detail_rows(results, scenario):
     """A row a peer: every measure that any peer has, in the order of the table of measures."""
     peers = results.peers(scenario.name)
     kept = [name for name in MEASURES if any(results.values(scenario.name, peer, name) for peer in peers)]
-    hidden = "byte_rate" if scenario.speed == "rate" else "rate"
-    hidden_cost = "cpu_ns_per_mib" if scenario.cost == "cpu_ns" else "cpu_ns"
-    kept = [name for name in kept if name not in (hidden, hidden_cost)]
+    counts_bytes = scenario.speed == "byte_rate"
+    hidden = ("rate", "cpu_ns") if counts_bytes else ("byte_rate", "cpu_ns_per_mib")
+    kept = [name for name in kept if name not in hidden]
     rows = []
     for peer in peers:
         cells = (results.spread(scenario.name, peer, name) for name in kept)

@@ -4,6 +4,10 @@ import datetime
 import os
 import platform
 import subprocess
+import time
+from dataclasses import dataclass
+
+LOOK_SECONDS = 0.2
 
 
 def first_line(path, start=""):
@@ -62,10 +66,29 @@ def choose_cpus():
     return server, (elsewhere or allowed[1:] or allowed)[0]
 
 
+@dataclass(frozen=True)
+class CpuTimes:
+    """Of all CPUs together, since they started."""
+
+    total: int
+    idle: int
+    stolen: int
+
+    def percent_since(self, before, what):
+        return 100 * (getattr(self, what) - getattr(before, what)) / max(1, self.total - before.total)
+
+
 def cpu_times():
-    """Of all CPUs together: all, and stolen by the hypervisor."""
-    fields = [int(field) for field in first_line("/proc/stat").split()[1:9]]
-    return sum(fields), fields[7]
+    user, nice, system, idle, io_wait, interrupt, soft_interrupt, stolen = map(int, first_line("/proc/stat").split()[1:9])
+    total = user + nice + system + idle + io_wait + interrupt + soft_interrupt + stolen
+    return CpuTimes(total, idle + io_wait, stolen)
+
+
+def busy_percent():
+    """How busy the machine is with what is not ours; a load average would still tell of our own building."""
+    before = cpu_times()
+    time.sleep(LOOK_SECONDS)
+    return 100 - cpu_times().percent_since(before, "idle")
 
 
 def describe(root):
@@ -82,6 +105,6 @@ def describe(root):
         "compiler": output("cc", "--version"),
         "libraries": versions(),
         "commit": output("git", "-C", str(root), "describe", "--always", "--dirty"),
-        "load_before": round(os.getloadavg()[0], 2),
+        "busy_before_percent": round(busy_percent(), 1),
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("SLUICE_")},
     }

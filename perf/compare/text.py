@@ -145,8 +145,8 @@ def machine_lines(machine, settings):
         how = "a smoke run, of which no number is worth anything"
     yield f"servers on CPU {settings['server_cpu']}, loads on CPU {settings['load_cpu']}; {how}"
     yield (
-        f"load of the machine before the run {machine['load_before']}, CPU time stolen by a hypervisor during it "
-        f"{machine['stolen_percent']:.1f} %; {machine['when']}"
+        f"CPUs busy with other work before the run {machine['busy_before_percent']:.0f} %, stolen by a hypervisor during "
+        f"it {machine['stolen_percent']:.1f} %; {machine['when']}"
     )
 
 

@@ -110,7 +110,7 @@ class Case(unittest.TestCase):
         self.assertEqual(echo["peers"]["sluice"]["median"]["cpu_ns"], 500.0)
 
     def test_the_page_is_whole_and_needs_nothing_else(self):
-        self.run_it("--only", "echo,ping-pong,stream", "--peers", "sluice,epoll,floor", "--rounds", "2")
+        self.run_it("--only", "echo-64,ping-pong,source-1m-unix", "--peers", "sluice,epoll,floor", "--rounds", "2")
         page = (self.out / "results.html").read_text(encoding="utf-8")
         tags = Tags()
         tags.feed(page)

@@ -21,6 +21,9 @@ enum {
     PIECES = 7,
     KEPT_MAX = 64,
     BURST = 5,
+    CROWD_MAX = 200,
+    CROWD_MESSAGE = 64,
+    CROWD_ROUNDS = 10,
 };
 
 TestSuite(allocations, .timeout = 60);
@@ -391,6 +394,64 @@ Test(allocations, none_for_answers_that_are_copied)
     static const struct end_plan plan = {.on_data = echo_copy};
 
     expect_none_on_each_way(NULL, BY_COPY, 1, &plan);
+}
+
+/* Connections that all ask, are all answered, and ask again. */
+static struct {
+    struct net net;
+    struct server server;
+    int peers[CROWD_MAX];
+    int count;
+    uint64_t rounds;
+} crowd;
+
+static void ask_and_hear_all(void)
+{
+    uint64_t offset = crowd.rounds++ * CROWD_MESSAGE;
+    uint64_t expected = crowd.rounds * CROWD_MESSAGE * (unsigned)crowd.count;
+
+    for (int i = 0; i < crowd.count; i++)
+        cr_assert_eq(peer_send(crowd.peers[i], 0, offset, CROWD_MESSAGE), CROWD_MESSAGE);
+    net_until(&crowd.net, net_stats(&crowd.net).bytes_sent == expected);
+    for (int i = 0; i < crowd.count; i++) {
+        struct peer_received answer = peer_receive(crowd.peers[i], 0, offset, CROWD_MESSAGE, CROWD_MESSAGE);
+
+        cr_assert_eq(answer.bytes, CROWD_MESSAGE);
+        cr_assert(answer.is_intact);
+    }
+}
+
+static void expect_none_for_crowd(int count)
+{
+    struct sluice_engine_options options = net_options();
+
+    memset(&crowd, 0, sizeof crowd);
+    crowd.count = count;
+    options.receive_buffer_count = 256; /* one for each that asks */
+    options.receive_buffer_size = 1 * KIB;
+    net_open(&crowd.net, &options);
+    server_open(&crowd.server, &crowd.net, PEER_TCP4, &end_echo);
+    for (int i = 0; i < count; i++)
+        crowd.peers[i] = peer_connect(crowd.server.address);
+    net_until(&crowd.net, crowd.server.accepted == count);
+    for (int i = 0; i < CROWD_ROUNDS; i++)
+        ask_and_hear_all();
+    allocations = 0;
+    frees = 0;
+    for (int i = 0; i < CROWD_ROUNDS; i++)
+        ask_and_hear_all();
+    cr_assert_eq(allocations, 0, "%d connections: %d allocations", count, allocations);
+    cr_assert_eq(frees, 0, "%d connections: %d frees", count, frees);
+    for (int i = 0; i < count; i++)
+        close(crowd.peers[i]);
+    server_close(&crowd.server);
+    net_close(&crowd.net);
+}
+
+Test(allocations, none_for_a_crowd_of_connections)
+{
+    expect_none_for_crowd(50);
+    expect_none_for_crowd(CROWD_MAX);
 }
 
 /* What the server keeps, to send it on after on_data. */

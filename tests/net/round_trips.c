@@ -1,4 +1,5 @@
 /* What a round trip costs in system calls, and that nothing of an answer waits for the peer's acknowledgement. */
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@ enum {
     WARM_ROUNDS = 100,
     BATCHES = 20,
     PERCENT = 100,
+    ANSWERS = 20,
 };
 
 TestSuite(round_trips, .timeout = 60);
@@ -424,4 +427,70 @@ Test(round_trips, an_answer_in_many_sends_leaves_in_one_submission)
 {
     expect_one_submission(16);
     expect_one_submission(512);
+}
+
+/* Bytes that wait in the socket, and have not been on the wire. */
+static int held_back(const struct sluice_stream *stream)
+{
+    int value = -1;
+
+    cr_assert_eq(ioctl(transport_of(stream)->write_fd, SIOCOUTQNSD, &value), 0);
+    return value;
+}
+
+/*
+ * The second half goes while the peer has not acknowledged the first: it has just spoken, so it waits for something to
+ * say along with that, and it neither speaks nor reads. Without TCP_NODELAY our kernel would wait for it in turn.
+ */
+static void answer_in_two_turns(struct net *net, struct end *end, int peer)
+{
+    uint64_t said = net_stats(net).bytes_sent;
+    uint64_t heard = end->received;
+
+    cr_assert_eq(peer_send(peer, 0, heard, 1), 1);
+    net_until(net, end->received == heard + 1);
+    for (unsigned half = 1; half <= 2; half++) {
+        cr_assert_eq(end_send(end, 2 * KIB), SLUICE_ROOM);
+        net_until(net, net_stats(net).bytes_sent == said + half * 2 * KIB);
+        cr_assert_eq(held_back(end->stream), 0, "%d bytes wait for an acknowledgement", held_back(end->stream));
+    }
+}
+
+/* More often than a kernel acknowledges at once because the connection is young. */
+static void answer_often(struct net *net, struct end *end, int peer)
+{
+    for (int i = 0; i < ANSWERS; i++) {
+        uint64_t before = end->accepted;
+        struct peer_received answer;
+
+        answer_in_two_turns(net, end, peer);
+        answer = peer_receive(peer, 0, before, 4 * KIB, 4 * KIB);
+        cr_assert_eq(answer.bytes, 4 * KIB);
+        cr_assert(answer.is_intact);
+    }
+    close(peer);
+    end_close(end);
+    net_until(net, end->closes);
+}
+
+Test(round_trips, an_answer_in_two_turns_waits_for_no_acknowledgement)
+{
+    struct meeting meeting;
+    struct end connected;
+    struct end adopted;
+    char address[SLUICE_ADDRESS_MAX];
+    int listener;
+    int socket;
+
+    meeting_start(&meeting, NULL, PEER_TCP4, 0, &end_silent);
+    answer_often(&meeting.net, meeting.end, meeting.peer);
+    listener = peer_listen(PEER_TCP4, 2, address);
+    end_connect(&connected, &meeting.net, address, &end_silent);
+    net_until(&meeting.net, connected.opens);
+    answer_often(&meeting.net, &connected, peer_accept(listener));
+    socket = peer_connect(address);
+    end_open_fd(&adopted, &meeting.net, socket, socket, &end_silent);
+    answer_often(&meeting.net, &adopted, peer_accept(listener));
+    close(listener);
+    meeting_stop(&meeting);
 }

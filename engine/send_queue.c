@@ -183,6 +183,8 @@ static int append_prefix(struct sluice_stream *stream, size_t len)
     if (stream->ops->prefix == stream_no_prefix)
         return 0;
     head = (struct iovec){.iov_base = prefix, .iov_len = stream->ops->prefix(stream, len, prefix)};
+    if (bytes_append_short(&stream->unsent, prefix, head.iov_len))
+        return 0;
     return head.iov_len ? bytes_append_copy(&stream->unsent, &stream->engine->pool, &head, 1) : 0;
 }
 
@@ -197,7 +199,9 @@ static ssize_t append_message(struct sluice_stream *stream, const struct iovec *
     size_t before = stream->unsent.len;
     int error = append_prefix(stream, len);
 
-    if (!error && view && bytes_extend(&stream->unsent, view))
+    /* The short ways first: behind what adjoins it, or behind a copy that has room. */
+    if (!error && (view ? bytes_extend(&stream->unsent, view)
+                        : count == 1 && bytes_append_short(&stream->unsent, pieces->iov_base, len)))
         return (ssize_t)(stream->unsent.len - before);
     if (!error && len > 0)
         error = view ? bytes_append_view(&stream->unsent, pool, view)

@@ -86,13 +86,14 @@ struct connection {
     unsigned requests;     /* connect and shutdown in the kernel */
     unsigned place;        /* in server.open, if this is fan-out */
     bool is_open;
-    bool is_dying;     /* closed as soon as nothing of it is in the kernel */
-    bool is_receiving; /* true exactly when the kernel holds its multishot receive */
-    bool is_paused;    /* not to be read: the one to whom its bytes go does not take them */
-    bool is_dirty;     /* in server.dirty */
-    bool is_starved;   /* in server.starved */
-    bool has_ended;    /* the other side sends nothing more */
-    bool has_shut;     /* it was told that we do not, either */
+    bool is_dying;      /* closed as soon as nothing of it is in the kernel */
+    bool is_receiving;  /* true exactly when the kernel holds its multishot receive */
+    bool is_paused;     /* not to be read: the one to whom its bytes go does not take them */
+    bool is_dirty;      /* in server.dirty */
+    bool is_starved;    /* in server.starved */
+    bool lacks_buffers; /* why it is not receiving */
+    bool has_ended;     /* the other side sends nothing more */
+    bool has_shut;      /* it was told that we do not, either */
 };
 
 struct server {
@@ -374,6 +375,7 @@ static void arm_receive(unsigned slot)
     entry->buf_group = 0;
     set_request(entry, KIND_RECEIVE, slot);
     server.connections[slot].is_receiving = true;
+    server.connections[slot].lacks_buffers = false;
 }
 
 static void request_cancel(enum kind kind, unsigned slot)
@@ -441,6 +443,7 @@ static void mark_starved(unsigned slot)
     if (!connection->is_starved)
         server.starved[(server.starved_head + server.starved_count++) % SLOT_COUNT] = slot;
     connection->is_starved = true;
+    connection->lacks_buffers = true;
 }
 
 static void connection_open(unsigned slot)
@@ -704,6 +707,20 @@ static void source_sent(unsigned slot, int result)
 
 /* -- Receiving ----------------------------------------------------------------------------------------------- */
 
+/* Of a slow reader's, no more than so many buffers are kept: the others need them. */
+static void queue_bytes(unsigned slot, unsigned buffer, const uint8_t *data, size_t len, struct queue *queue)
+{
+    bool is_slow = server.connections[partner(slot)].sending == SENDING_WAITING;
+
+    if (len > 0 && (!is_slow || server.lent <= server.lent_max)) {
+        queue_buffer(queue, slot, buffer, data, len);
+        return;
+    }
+    if (len > 0)
+        queue_copy(queue, slot, data, len);
+    give_back(buffer);
+}
+
 /* Queues the messages that are whole now, those side by side in a buffer as one piece; keeps the start of the next. */
 static void cut_messages(unsigned slot, unsigned buffer, const uint8_t *data, size_t len, struct queue *queue)
 {
@@ -727,10 +744,7 @@ static void cut_messages(unsigned slot, unsigned buffer, const uint8_t *data, si
         connection->partial = block_create(options.size);
         block_append(connection->partial, data + whole, len - whole);
     }
-    if (whole > 0)
-        queue_buffer(queue, slot, buffer, data, whole);
-    else
-        give_back(buffer);
+    queue_bytes(slot, buffer, data, whole, queue);
 }
 
 /* Queues what arrived to where it goes; and stops reading for somebody who does not take it. */
@@ -738,14 +752,10 @@ static void pass_on(unsigned slot, unsigned buffer, const uint8_t *data, size_t 
 {
     struct connection *target = &server.connections[partner(slot)];
 
-    if (options.role == PEER_MESSAGES) {
+    if (options.role == PEER_MESSAGES)
         cut_messages(slot, buffer, data, len, &target->queue);
-    } else if (target->sending == SENDING_WAITING && server.lent > server.lent_max) {
-        queue_copy(&target->queue, slot, data, len);
-        give_back(buffer);
-    } else {
-        queue_buffer(&target->queue, slot, buffer, data, len);
-    }
+    else
+        queue_bytes(slot, buffer, data, len, &target->queue);
     mark_dirty(partner(slot));
     if (target->sending == SENDING_WAITING && target->queue.len >= PEER_FORWARD_MAX &&
         !server.connections[slot].is_paused) {
@@ -780,9 +790,7 @@ static void feed_starved(void)
         struct connection *connection = &server.connections[slot];
 
         connection->is_starved = false;
-        if (!connection->is_open || connection->is_dying || connection->is_receiving || connection->is_paused)
-            continue;
-        if (connection->has_ended || connection->requests > 0)
+        if (!connection->is_open || connection->is_dying || !connection->lacks_buffers || connection->is_paused)
             continue;
         arm_receive(slot);
         available--;

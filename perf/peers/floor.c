@@ -10,7 +10,7 @@
  *
  * What it leaves out: whatever a library is for. No callbacks, timers or statistics, no other thread, no other way if
  * the kernel lacks one, no limit of all memory; what it cannot have or handle (no descriptors left), it dies of. Nor
- * does it splice, which the ring does on helper threads, or send without the kernel's copy, which loopback makes anyway.
+ * does it splice, which the ring does on helper threads, or send without a copy, which loopback makes anyway.
  */
 #include "perf/peers/peer.h"
 

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <malloc.h>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -47,6 +48,7 @@ enum : std::size_t {
     /* Calls in a row that one connection gets before the others have theirs. */
     TURN_MAX = 16,
     ACCEPTS_MAX = 64,
+    MEMORY_KEPT = 16 << 20,
 };
 
 /* -- Handlers, whose memory is their connection's -------------------------------------------------------------- */
@@ -899,6 +901,7 @@ class Server : public Session
           sent(std::max<std::size_t>(SOURCE_SIZE / its_options.size, 1) * its_options.size, 's'), sunk(SINK_SIZE)
     {
         acceptor.assign(Protocol(options.listen.any.sa_family, 0), peer_listen(&options));
+        peer_set_nodelay(&options, acceptor.native_handle()); /* who is accepted inherits it */
         acceptor.native_non_blocking(tries_first);
         acceptor.non_blocking(tries_first);
         accept();
@@ -944,8 +947,6 @@ class Server : public Session
     /* The session owns itself from now on. */
     void serve()
     {
-        if (options.listen.any.sa_family == AF_INET)
-            peer_set_nodelay(&options, next.native_handle());
         if (tries_first)
             next.non_blocking(true, ignored);
         switch (options.role) {
@@ -993,6 +994,8 @@ int main(int argc, char **argv)
     peer_options options;
 
     peer_read_arguments(argc, argv, &options);
+    mallopt(M_TRIM_THRESHOLD, MEMORY_KEPT); /* the next connection's buffer is not asked of the kernel again */
+    mallopt(M_MMAP_THRESHOLD, MEMORY_KEPT);
     try {
         asio::io_context context(ASIO_CONCURRENCY_HINT_UNSAFE);
 

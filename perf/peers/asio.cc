@@ -13,6 +13,8 @@
 #include <asio.hpp>
 #include <algorithm>
 #include <array>
+#include <cassert>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstring>
@@ -142,14 +144,18 @@ class Session
         return closed;
     }
 
-    /* Cancels what is under way. The session goes with the last handler; this may be the end of it. */
+    /*
+     * Cancels what is under way. The session goes with the last handler: who closes is called by one, or closes somebody
+     * who is being read.
+     */
     void close()
     {
         if (closed)
             return;
         closed = true;
         close_sockets();
-        unguard();
+        guards--;
+        assert(guards > 0);
     }
 
     /* A connection broke; its session has nobody to tell, unless it says otherwise. */
@@ -347,6 +353,12 @@ template <typename Role> class Writer
     {
     }
 
+    /* For the first time: this may fail, so it takes a handler. */
+    void start_writing()
+    {
+        end.socket.async_wait(Socket::wait_write, Handler<Writer, &Writer::on_writable>(*this, end.write_memory));
+    }
+
     void write_on()
     {
         if (is_writing)
@@ -366,6 +378,14 @@ template <typename Role> class Writer
     Role &role()
     {
         return static_cast<Role &>(*this);
+    }
+
+    void on_writable(const asio::error_code &error, std::size_t)
+    {
+        if (error)
+            session.fail();
+        else
+            write_on();
     }
 
     /* False if the connection broke. */
@@ -833,7 +853,7 @@ class Source : public Session, public Writer<Source>
     Source(Socket socket, const std::vector<char> &its_bytes)
         : Writer<Source>(*this, end), end(std::move(socket)), bytes(its_bytes)
     {
-        write_on();
+        start_writing();
     }
 
     asio::const_buffer waiting() const
@@ -1006,6 +1026,8 @@ int main(int argc, char **argv)
                 context.poll();
         context.run();
     } catch (const asio::system_error &error) {
-        peer_die(error.what(), error.code().value());
+        peer_die("asio", error.code().value());
+    } catch (...) {
+        peer_die("memory", ENOMEM);
     }
 }

@@ -10,8 +10,11 @@
 #include <uv.h>
 
 enum {
-    SLAB_SIZE = 256 << 10, /* four times what libuv suggests: streams cost a third less so */
-    BURST = 16,            /* writes of a source before other connections have their turn */
+    SLAB_SIZE = 256 << 10,   /* four times what libuv suggests: streams cost a third less so */
+    SOURCE_SIZE = 512 << 10, /* a source writes about so much at once, */
+    CHUNK_SIZE = 64 << 10,   /* all of it from the same memory, which stays in the cache */
+    PIECES_MAX = SOURCE_SIZE / (CHUNK_SIZE / 2) + 1,
+    BURST = 16, /* writes of a source before other connections have their turn */
 };
 
 struct connection {
@@ -62,6 +65,8 @@ static struct {
     struct request *pool;
     size_t request_size;
     char *chunk; /* what a source sends, again and again */
+    size_t chunk_size;
+    size_t source_size; /* of each of its writes: one chunk or several */
     char slab[SLAB_SIZE];
 } server;
 
@@ -240,23 +245,25 @@ static void on_write(uv_write_t *write, int status)
         resume_behind(connection->partner ? connection->partner : connection, connection);
 }
 
-/* Takes over the request. `bytes` stay until `done` is called. */
-static void write_request(struct connection *connection, struct request *request, const char *bytes, size_t len,
-                          uv_write_cb done)
+static uv_buf_t piece_of(const char *bytes, size_t len)
 {
-    uv_buf_t buffer = uv_buf_init((char *)bytes, (unsigned)len);
+    return uv_buf_init((char *)bytes, (unsigned)len);
+}
 
-    if (uv_write(&request->write, &connection->stream, &buffer, 1, done) == 0)
+/* Takes over the request. The bytes, but not `pieces`, stay until `done` is called. */
+static void write_request(struct connection *connection, struct request *request, const uv_buf_t *pieces,
+                          unsigned count, uv_write_cb done)
+{
+    if (uv_write(&request->write, &connection->stream, pieces, count, done) == 0)
         return;
     request_give_back(request);
     connection_close(connection);
 }
 
 /* How many bytes the kernel took at once: 0 also if there is a queue, or the connection has just broken. */
-static size_t try_write(struct connection *connection, const char *bytes, size_t len)
+static size_t try_write(struct connection *connection, const uv_buf_t *pieces, unsigned count)
 {
-    uv_buf_t buffer = uv_buf_init((char *)bytes, (unsigned)len);
-    int sent = uv_try_write(&connection->stream, &buffer, 1);
+    int sent = uv_try_write(&connection->stream, pieces, count);
 
     if (sent < 0 && sent != UV_EAGAIN)
         connection_close(connection);
@@ -266,14 +273,16 @@ static size_t try_write(struct connection *connection, const char *bytes, size_t
 /* Sends the bytes, which need not stay: what the kernel does not take is copied. At most server.request_size. */
 static void send_bytes(struct connection *connection, const char *bytes, size_t len)
 {
-    size_t sent = try_write(connection, bytes, len);
+    uv_buf_t piece = piece_of(bytes, len);
+    size_t sent = try_write(connection, &piece, 1);
     struct request *request;
 
     if (sent == len || uv_is_closing(&connection->handle))
         return;
     request = request_take();
     memcpy(request->bytes, bytes + sent, len - sent);
-    write_request(connection, request, request->bytes, len - sent, on_write);
+    piece = piece_of(request->bytes, len - sent);
+    write_request(connection, request, &piece, 1, on_write);
 }
 
 /* -- Echo ---------------------------------------------------------------------------------------------------- */
@@ -325,9 +334,10 @@ static void answer(struct connection *connection, const char *bytes, size_t len)
 
     for (; len > 0 && !uv_is_closing(&connection->handle); bytes += size, len -= size) {
         struct request *request = request_take();
+        uv_buf_t piece = piece_of(request->bytes, size);
 
         memcpy(request->bytes, bytes, size);
-        write_request(connection, request, request->bytes, size, on_write);
+        write_request(connection, request, &piece, 1, on_write);
     }
 }
 
@@ -345,12 +355,13 @@ static const struct role messages = {.take = messages_take, .end = connection_en
 /* What the kernel does not take at once is queued by reference; `block` is made when the first needs it. */
 static void publish_to(struct connection *receiver, const char *bytes, size_t len, struct block **block)
 {
+    uv_buf_t piece = piece_of(bytes, len);
     struct request *request;
     size_t sent;
 
     if (receiver->is_ending || uv_stream_get_write_queue_size(&receiver->stream) + len > PEER_QUEUE_MAX)
         return;
-    sent = try_write(receiver, bytes, len);
+    sent = try_write(receiver, &piece, 1);
     if (sent == len || uv_is_closing(&receiver->handle))
         return;
     if (!*block) {
@@ -361,7 +372,8 @@ static void publish_to(struct connection *receiver, const char *bytes, size_t le
     request = request_take();
     request->block = *block;
     request->block->references++;
-    write_request(receiver, request, request->block->bytes + sent, len - sent, on_write);
+    piece = piece_of(request->block->bytes + sent, len - sent);
+    write_request(receiver, request, &piece, 1, on_write);
 }
 
 /* Messages that came together leave together: one write a receiver. */
@@ -402,19 +414,34 @@ static void on_source_write(uv_write_t *write, int status)
         source_fill(connection);
 }
 
+/* The last `len` bytes of a source's write. */
+static unsigned source_pieces(uv_buf_t *pieces, size_t len)
+{
+    size_t part = len % server.chunk_size;
+    unsigned count = 0;
+
+    if (part > 0)
+        pieces[count++] = piece_of(server.chunk + server.chunk_size - part, part);
+    for (len -= part; len > 0; len -= server.chunk_size)
+        pieces[count++] = piece_of(server.chunk, server.chunk_size);
+    return count;
+}
+
 /* The last write of a burst is a request, whose end comes when the others had their turn and the kernel has room. */
 static void source_fill(struct connection *connection)
 {
-    size_t size = server.options.size;
-    size_t sent = size;
+    uv_buf_t pieces[PIECES_MAX];
+    unsigned count = source_pieces(pieces, server.source_size);
+    size_t sent = server.source_size;
 
-    for (unsigned i = 1; i < BURST && sent == size; i++) {
-        sent = try_write(connection, server.chunk, size);
+    for (unsigned i = 1; i < BURST && sent == server.source_size; i++) {
+        sent = try_write(connection, pieces, count);
         if (uv_is_closing(&connection->handle))
             return;
     }
-    sent = sent == size ? 0 : sent;
-    write_request(connection, request_take(), server.chunk + sent, size - sent, on_source_write);
+    if (sent < server.source_size)
+        count = source_pieces(pieces, server.source_size - sent);
+    write_request(connection, request_take(), pieces, count, on_source_write);
 }
 
 static void source_open(struct connection *connection)
@@ -511,6 +538,14 @@ static void on_idle(uv_idle_t *idle)
     (void)idle;
 }
 
+/* Whole writes of `size` make a chunk, and whole chunks what a source writes at once. */
+static void make_chunk(size_t size)
+{
+    server.chunk_size = size < CHUNK_SIZE ? CHUNK_SIZE / size * size : size;
+    server.source_size = size < SOURCE_SIZE ? SOURCE_SIZE / server.chunk_size * server.chunk_size : size;
+    server.chunk = memset(allocate(server.chunk_size), 's', server.chunk_size);
+}
+
 static void choose_role(void)
 {
     static const struct role *const roles[] = {
@@ -523,8 +558,8 @@ static void choose_role(void)
         server.request_size = SLAB_SIZE;
     else if (server.options.role == PEER_MESSAGES)
         server.request_size = server.options.size;
-    else if (server.options.role == PEER_SOURCE)
-        server.chunk = memset(allocate(server.options.size), 's', server.options.size);
+    if (server.options.role == PEER_SOURCE)
+        make_chunk(server.options.size);
 }
 
 static void start_listening(void)

@@ -17,6 +17,8 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
+#define HIGH_MARK_LEAST (64 * KIB) /* of the marks that nobody gave */
+
 #define MICROSECOND UINT64_C(1000)
 #define MILLISECOND (1000 * MICROSECOND)
 #define SECOND      (1000 * MILLISECOND)
@@ -65,9 +67,19 @@ static const struct setting settings[] = {
         .meaning = "bytes in each receive buffer",
         .allowed = "bytes from 256 to 1M",
         .kind = SETTING_BYTES,
-        .standard = 16 * KIB,
+        .standard = 64 * KIB,
         .minimum = 256,
         .maximum = MIB,
+    },
+    {
+        .variable = "SLUICE_RECEIVE_BUFFER_WINDOW",
+        SETTING_MEMBER(receive_buffer_window),
+        .meaning = "receive buffers that lie ready, until more are wanted at once",
+        .allowed = "a number from 1 to 32768",
+        .kind = SETTING_NUMBER,
+        .standard = 16,
+        .minimum = 1,
+        .maximum = 32768,
     },
     {
         .variable = "SLUICE_HUGE_PAGES",
@@ -83,7 +95,7 @@ static const struct setting settings[] = {
         .meaning = "bytes queued in a stream at which a send is answered FULL",
         .allowed = "bytes from 1 to 1024G",
         .kind = SETTING_BYTES,
-        .standard = 64 * KIB,
+        .standard = 512 * KIB,
         .minimum = 1,
         .maximum = 1024 * GIB,
     },
@@ -270,11 +282,24 @@ int config_copy(const struct sluice_engine_options *given, struct sluice_engine_
     return 0;
 }
 
+/* The standard high mark is meant for large limits: below a smaller one it follows, but not without end. */
+static void fit_high_mark(struct sluice_engine_options *options)
+{
+    uint64_t limit = options->send_limit < options->memory_budget ? options->send_limit : options->memory_budget;
+
+    if (limit < options->send_high_mark)
+        options->send_high_mark = limit > HIGH_MARK_LEAST ? limit : HIGH_MARK_LEAST;
+}
+
 static void config_fill(struct sluice_engine_options *options)
 {
+    bool has_high_mark = options->send_high_mark != 0;
+
     for (size_t i = 0; i < SETTING_COUNT; i++)
         if (setting_get(&settings[i], options) == 0)
             setting_set(&settings[i], options, settings[i].standard);
+    if (!has_high_mark)
+        fit_high_mark(options);
     if (options->send_low_mark == 0)
         options->send_low_mark = options->send_high_mark / 4;
 }

@@ -39,7 +39,7 @@ int engine_create_on(struct ring *ring, const struct sluice_engine_options *opti
     if (!engine->mailbox)
         goto free_gathers;
     error = leases_init(&engine->leases, ring, &engine->tasks, options->receive_buffer_count,
-                        options->receive_buffer_size, options->huge_pages);
+                        options->receive_buffer_size, options->receive_buffer_window, options->huge_pages);
     if (error)
         goto drop_mailbox;
     *result = engine;

@@ -61,7 +61,7 @@ bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *bu
 }
 
 int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
-                bool wants_huge_pages)
+                uint32_t window, bool wants_huge_pages)
 {
     int error;
 
@@ -70,7 +70,7 @@ int leases_init(struct leases *leases, struct ring *ring, struct run_queue *task
     leases->all = calloc(count, sizeof *leases->all);
     if (!leases->all)
         return -ENOMEM;
-    error = buffers_init(&leases->buffers, ring, 0, count, size, wants_huge_pages);
+    error = buffers_init(&leases->buffers, ring, 0, count, size, window, wants_huge_pages);
     if (error) {
         free(leases->all);
         return error;
@@ -103,6 +103,7 @@ void leases_starve(struct leases *leases, struct starving *starving)
 {
     assert(link_is_alone(&starving->link));
     link_append(&leases->starving, &starving->link);
+    buffers_widen(&leases->buffers);
     /* They may have come back before we asked. */
     if (can_feed(leases))
         lane_push(&leases->tasks->work, &leases->feed);

@@ -34,7 +34,7 @@ struct starving {
 };
 
 int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
-                bool wants_huge_pages);
+                uint32_t window, bool wants_huge_pages);
 /* Every lease is back. */
 void leases_finish(struct leases *leases, struct ring *ring);
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -55,15 +56,23 @@ static int map_all(struct buffers *buffers, bool wants_huge_pages)
     if (!buffers->memory)
         return -ENOMEM;
     buffers->ring = map_memory(ring_size(buffers), 0); /* zeroed, so its tail is 0; must begin a page */
-    if (!buffers->ring) {
-        munmap(buffers->memory, buffers->memory_size);
-        return -ENOMEM;
-    }
+    if (!buffers->ring)
+        goto unmap_memory;
+    buffers->spare = malloc(buffers->count * sizeof *buffers->spare);
+    if (!buffers->spare)
+        goto unmap_ring;
     return 0;
+
+unmap_ring:
+    munmap(buffers->ring, ring_size(buffers));
+unmap_memory:
+    munmap(buffers->memory, buffers->memory_size);
+    return -ENOMEM;
 }
 
 static void unmap_all(struct buffers *buffers)
 {
+    free(buffers->spare);
     munmap(buffers->ring, ring_size(buffers));
     munmap(buffers->memory, buffers->memory_size);
 }
@@ -74,14 +83,23 @@ static uint8_t *buffer_at(const struct buffers *buffers, uint16_t id)
     return buffers->memory + (size_t)id * buffers->size;
 }
 
-static void place(struct buffers *buffers, uint16_t id, uint32_t offset)
+/* Offers as many as the window wants and there are. */
+static void fill_window(struct buffers *buffers)
 {
-    io_uring_buf_ring_add(buffers->ring, buffer_at(buffers, id), buffers->size, id,
-                          io_uring_buf_ring_mask(buffers->count), (int)offset);
+    int count = 0;
+
+    for (; buffers->offered < buffers->window && buffers->offered < buffers->available; count++) {
+        uint16_t id = buffers->spare[buffers->available - ++buffers->offered];
+
+        io_uring_buf_ring_add(buffers->ring, buffer_at(buffers, id), buffers->size, id,
+                              io_uring_buf_ring_mask(buffers->count), count);
+    }
+    if (count > 0)
+        io_uring_buf_ring_advance(buffers->ring, count); /* with release order: the kernel sees the places filled */
 }
 
 int buffers_init(struct buffers *buffers, struct ring *ring, uint16_t group, uint32_t count, uint32_t size,
-                 bool wants_huge_pages)
+                 uint32_t window, bool wants_huge_pages)
 {
     int result;
 
@@ -89,7 +107,10 @@ int buffers_init(struct buffers *buffers, struct ring *ring, uint16_t group, uin
     assert(count <= COUNT_MAX);
     assert((count & (count - 1)) == 0);
     assert(size > 0);
+    assert(window > 0);
     *buffers = (struct buffers){.count = count, .size = size, .group = group};
+    buffers->window = window < count ? window : count;
+    buffers->narrowest = buffers->window;
     result = map_all(buffers, wants_huge_pages);
     if (result < 0)
         return result;
@@ -98,10 +119,10 @@ int buffers_init(struct buffers *buffers, struct ring *ring, uint16_t group, uin
         unmap_all(buffers);
         return result;
     }
-    for (uint32_t id = 0; id < count; id++)
-        place(buffers, (uint16_t)id, id);
-    io_uring_buf_ring_advance(buffers->ring, (int)count);
+    for (uint32_t i = 0; i < count; i++)
+        buffers->spare[i] = (uint16_t)(count - 1 - i);
     buffers->available = count;
+    fill_window(buffers);
     return 0;
 }
 
@@ -111,17 +132,46 @@ void buffers_finish(struct buffers *buffers, struct ring *ring)
     unmap_all(buffers);
 }
 
+static void set_window(struct buffers *buffers, uint32_t window)
+{
+    buffers->window = window;
+    buffers->lent = 0;
+    buffers->most_lent = 0;
+}
+
+static void narrow(struct buffers *buffers)
+{
+    uint32_t half = buffers->window / 2;
+
+    set_window(buffers, half < buffers->most_lent || half < buffers->narrowest ? buffers->window : half);
+}
+
 uint8_t *buffers_lend(struct buffers *buffers, uint16_t id)
 {
-    assert(buffers->available > 0);
+    assert(buffers->offered > 0);
+    assert(buffers->available >= buffers->offered);
+    buffers->offered--;
     buffers->available--;
+    if (buffers->most_lent < buffers->count - buffers->available)
+        buffers->most_lent = buffers->count - buffers->available;
+    if (++buffers->lent == BUFFERS_CALM)
+        narrow(buffers);
+    fill_window(buffers);
     return buffer_at(buffers, id);
 }
 
 void buffers_return(struct buffers *buffers, uint16_t id)
 {
     assert(buffers->available < buffers->count); /* else it was returned twice */
-    place(buffers, id, 0);
-    io_uring_buf_ring_advance(buffers->ring, 1); /* stores with release order: the kernel sees the place filled */
-    buffers->available++;
+    buffers->spare[buffers->available++ - buffers->offered] = id;
+    fill_window(buffers);
+}
+
+/* Many may find it empty at the same time: that is one want. */
+void buffers_widen(struct buffers *buffers)
+{
+    if (buffers->window == buffers->count || buffers->lent < buffers->window)
+        return;
+    set_window(buffers, 2 * buffers->window < buffers->count ? 2 * buffers->window : buffers->count);
+    fill_window(buffers);
 }

@@ -3,6 +3,10 @@
  *
  * The kernel picks a buffer at the moment it has bytes for it, so idle connections hold none. What it filled is lent to
  * us, by number, until we return it.
+ *
+ * The kernel takes them in the order in which they are offered, so if all were, each would be used in its turn and none
+ * would be in the processor's cache any more. So only a window of them is on offer, and what came back last goes out
+ * first. Whoever finds the window empty widens it; after a while in which half of it would have done, it narrows.
  */
 #ifndef URING_BUFFERS_H
 #define URING_BUFFERS_H
@@ -14,23 +18,39 @@
 
 struct ring;
 
+enum {
+    BUFFERS_CALM = 16384, /* buffers lent without a want of them, after which the window may narrow */
+};
+
 struct buffers {
     struct io_uring_buf_ring *ring; /* shared with the kernel; count entries */
     uint8_t *memory;                /* count * size bytes */
     size_t memory_size;             /* as mapped */
     uint32_t count;                 /* a power of two, at most 32768 */
     uint32_t size;
-    uint32_t available; /* with the kernel, or on their way there */
+    uint32_t available; /* offered or spare */
+    uint32_t offered;   /* with the kernel, or on their way there */
+    uint32_t window;    /* how many to offer */
+    uint32_t narrowest; /* what the window was first */
+    uint32_t lent;      /* buffers, since the window was last looked at */
+    uint32_t most_lent; /* …at a time */
+    uint16_t *spare;    /* a stack of the others */
     uint16_t group;
 };
 
-/* Maps the memory, registers the ring and gives every buffer to the kernel. 0 or -errno. */
+/*
+ * Maps the memory, registers the ring and offers the first `window` buffers, at most all of them, to the kernel. 0 or
+ * -errno.
+ */
 int buffers_init(struct buffers *buffers, struct ring *ring, uint16_t group, uint32_t count, uint32_t size,
-                 bool wants_huge_pages);
+                 uint32_t window, bool wants_huge_pages);
 void buffers_finish(struct buffers *buffers, struct ring *ring);
 
 /* The kernel filled buffer `id`: ours until returned. */
 uint8_t *buffers_lend(struct buffers *buffers, uint16_t id);
 void buffers_return(struct buffers *buffers, uint16_t id);
+
+/* The kernel has found none on offer. */
+void buffers_widen(struct buffers *buffers);
 
 #endif

@@ -46,14 +46,19 @@ struct sluice_engine_options {
     uint32_t ring_entries;         /* submission queue entries; default 256 */
     uint32_t completion_entries;   /* completion queue entries; default 4096 */
     uint32_t receive_buffer_count; /* shared receive buffers, a power of two; default 512 */
-    uint32_t receive_buffer_size;  /* bytes in each; default 16384 */
+    uint32_t receive_buffer_size;  /* bytes in each; default 65536 */
+    /*
+     * How many of them lie ready for the kernel, so that few are used again and again, and stay in the cache. When it
+     * finds none, twice as many do, and fewer again after a while. Default 16; at most all.
+     */
+    uint32_t receive_buffer_window;
     uint32_t huge_pages;           /* 1: put receive buffers on huge pages if there are any; default 0 */
 
     /*
      * Limits of a stream. It can be given its own for sending: sluice_stream_set_send_limits(). What other threads
      * posted may fill as much again as the send limit.
      */
-    uint64_t send_high_mark; /* a send that reaches it is answered SLUICE_FULL; default 64 KiB */
+    uint64_t send_high_mark; /* a send that reaches it is answered SLUICE_FULL; default 512 KiB, or a smaller limit */
     uint64_t send_low_mark;  /* on_drain comes when the queue falls to it; default a quarter of the high mark */
     uint64_t send_limit;     /* a send that would pass it is refused, -ENOBUFS; default 16 MiB */
     uint64_t receive_limit;  /* bytes held for a paused stream before it fails, -ENOBUFS; default 4 MiB */

@@ -304,9 +304,9 @@ static void remove_buffers(struct ring *ring, struct buffers *buffers)
 {
     struct sim_ring *self = of(ring);
 
-    if (!self->error && (uint16_t)(buffers->ring->tail - self->buffers_head) != buffers->count)
-        sim_violated(self->sim, "%u of %u receive buffers came back",
-                     (unsigned)(uint16_t)(buffers->ring->tail - self->buffers_head), buffers->count);
+    if (!self->error && (uint16_t)(buffers->ring->tail - self->buffers_head) != buffers->offered)
+        sim_violated(self->sim, "%u receive buffers are on offer, and %u should be",
+                     (unsigned)(uint16_t)(buffers->ring->tail - self->buffers_head), buffers->offered);
     self->buffers = NULL;
 }
 

@@ -227,6 +227,7 @@ static void choose_options(struct sluice_engine_options *options)
     options->completion_entries = 16;
     options->receive_buffer_count = 4;
     options->receive_buffer_size = 64;
+    options->receive_buffer_window = 2;
     options->send_low_mark = 16;
     options->send_high_mark = 64;
     options->send_limit = 1000;

@@ -34,6 +34,7 @@ static void choose_options(struct story *story)
     options->completion_entries = options->ring_entries << (1 + sim_below(sim, 3));
     options->receive_buffer_count = 1u << (1 + sim_below(sim, 5));
     options->receive_buffer_size = 1u << (5 + sim_below(sim, 7));
+    options->receive_buffer_window = 1 + (uint32_t)sim_below(sim, options->receive_buffer_count);
     options->send_high_mark = 1 + sim_below(sim, 8192);
     options->send_low_mark = sim_below(sim, options->send_high_mark);
     options->send_limit = options->send_high_mark + sim_below(sim, 20000);

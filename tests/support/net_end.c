@@ -34,6 +34,7 @@ struct sluice_engine_options net_options(void)
         .completion_entries = 512,
         .receive_buffer_count = 32,
         .receive_buffer_size = 16384,
+        .send_high_mark = 65536,
     };
 }
 

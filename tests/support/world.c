@@ -9,6 +9,10 @@
 
 #include "tests/support/random.h"
 
+enum {
+    HIGH_MARK = 64 * 1024, /* so that stories come to backpressure soon */
+};
+
 static const uint64_t pause_max_ns = 10 * MS;
 static const uint64_t settled_ns = 3 * MS;
 
@@ -25,6 +29,7 @@ void world_open(struct world *world, const struct sluice_engine_options *options
     small.ring_entries = small.ring_entries ? small.ring_entries : 64;
     small.completion_entries = small.completion_entries ? small.completion_entries : 256;
     small.receive_buffer_count = small.receive_buffer_count ? small.receive_buffer_count : 16;
+    small.send_high_mark = small.send_high_mark ? small.send_high_mark : HIGH_MARK;
     *world = (struct world){0};
     error = sluice_engine_create(&small, &world->engine);
     cr_assert_eq(error, 0, "%s", strerror(-error));

@@ -23,15 +23,20 @@ struct receiver {
     int peer;
 };
 
-static void set_up(struct receiver *receiver, uint32_t count)
+static void set_up_window(struct receiver *receiver, uint32_t count, uint32_t window)
 {
     int sockets[2];
 
     cr_assert_eq(ring_open_linux(&config, &receiver->ring), 0);
-    cr_assert_eq(buffers_init(&receiver->buffers, receiver->ring, GROUP, count, SIZE, false), 0);
+    cr_assert_eq(buffers_init(&receiver->buffers, receiver->ring, GROUP, count, SIZE, window, false), 0);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0); /* a message fills one buffer */
     receiver->fd = sockets[0];
     receiver->peer = sockets[1];
+}
+
+static void set_up(struct receiver *receiver, uint32_t count)
+{
+    set_up_window(receiver, count, count);
 }
 
 static void tear_down(struct receiver *receiver)
@@ -117,6 +122,87 @@ Test(buffers, run_out_without_losing_what_arrived, .timeout = 10)
     tear_down(&receiver);
 }
 
+Test(buffers, are_few_that_are_used_again_and_again, .timeout = 10)
+{
+    struct receiver receiver;
+
+    set_up_window(&receiver, 64, 2);
+    for (uint32_t i = 0; i < 100; i++) {
+        uint16_t id;
+
+        send_number(&receiver, i);
+        id = receive_number(&receiver, i);
+        cr_assert_leq(id, 2, "two are ready, and a third while one is lent");
+        buffers_return(&receiver.buffers, id);
+    }
+    tear_down(&receiver);
+}
+
+Test(buffers, are_all_used_while_none_comes_back, .timeout = 10)
+{
+    struct receiver receiver;
+
+    set_up_window(&receiver, COUNT, 1);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        send_number(&receiver, i);
+        receive_number(&receiver, i);
+    }
+    cr_assert_eq(receiver.buffers.available, 0);
+    cr_assert_eq(receiver.buffers.offered, 0);
+    send_number(&receiver, COUNT);
+    cr_assert_eq(receive(&receiver)->res, -ENOBUFS);
+    tear_down(&receiver);
+}
+
+static void lend_and_return(struct buffers *buffers, uint32_t times)
+{
+    for (uint32_t i = 0; i < times; i++) {
+        buffers_lend(buffers, 0);
+        buffers_return(buffers, 0);
+    }
+}
+
+Test(buffers, are_ready_in_twice_the_number_after_a_want_of_them, .timeout = 10)
+{
+    struct receiver receiver;
+    struct buffers *buffers = &receiver.buffers;
+
+    set_up_window(&receiver, 8, 3);
+    lend_and_return(buffers, 3);
+    buffers_widen(buffers);
+    cr_assert_eq(buffers->offered, 6);
+    buffers_widen(buffers);
+    cr_assert_eq(buffers->offered, 6, "many may want one at the same time");
+    lend_and_return(buffers, 6);
+    buffers_widen(buffers);
+    cr_assert_eq(buffers->offered, 8, "there are no more");
+    tear_down(&receiver);
+}
+
+Test(buffers, are_ready_in_half_the_number_after_a_while_in_which_that_would_do, .timeout = 10)
+{
+    struct receiver receiver;
+    struct buffers *buffers = &receiver.buffers;
+
+    set_up_window(&receiver, 8, 2);
+    for (uint32_t window = 2; window < 8; window *= 2) {
+        lend_and_return(buffers, window);
+        buffers_widen(buffers);
+    }
+    cr_assert_eq(buffers->window, 8);
+    for (uint16_t id = 0; id < 5; id++)
+        buffers_lend(buffers, id);
+    for (uint16_t id = 0; id < 5; id++)
+        buffers_return(buffers, id);
+    lend_and_return(buffers, BUFFERS_CALM);
+    cr_assert_eq(buffers->window, 8, "five were wanted at a time");
+    lend_and_return(buffers, BUFFERS_CALM);
+    cr_assert_eq(buffers->window, 4);
+    lend_and_return(buffers, 2 * BUFFERS_CALM);
+    cr_assert_eq(buffers->window, 2, "as few as at first, and not fewer");
+    tear_down(&receiver);
+}
+
 Test(buffers, may_be_returned_in_any_order, .timeout = 10)
 {
     static const uint8_t orders[][COUNT] = {{3, 2, 1, 0}, {2, 0, 3, 1}, {1, 3, 0, 2}};
@@ -177,7 +263,7 @@ Test(buffers, work_whether_or_not_there_are_huge_pages, .timeout = 10)
     struct ring *ring;
 
     cr_assert_eq(ring_open_linux(&config, &ring), 0);
-    cr_assert_eq(buffers_init(&buffers, ring, GROUP, COUNT, SIZE, true), 0);
+    cr_assert_eq(buffers_init(&buffers, ring, GROUP, COUNT, SIZE, COUNT, true), 0);
     cr_assert_eq(buffers.memory_size, 2 << 20);
     memset(buffers.memory, 1, buffers.memory_size);
     buffers_finish(&buffers, ring);
@@ -190,7 +276,7 @@ Test(buffers, are_refused_for_a_group_that_has_some, .timeout = 10)
     struct receiver receiver;
 
     set_up(&receiver, COUNT);
-    cr_assert_eq(buffers_init(&again, receiver.ring, GROUP, COUNT, SIZE, false), -EEXIST);
+    cr_assert_eq(buffers_init(&again, receiver.ring, GROUP, COUNT, SIZE, COUNT, false), -EEXIST);
     send_number(&receiver, 9);
     receive_number(&receiver, 9); /* the first ones are as they were */
     tear_down(&receiver);

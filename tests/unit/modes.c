@@ -46,7 +46,7 @@ static void play_in(struct ring_config config)
     int sockets[2];
 
     open_sockets(sockets);
-    cr_assert_eq(buffers_init(&buffers, ring, GROUP, 4, 16, false), 0);
+    cr_assert_eq(buffers_init(&buffers, ring, GROUP, 4, 16, 4, false), 0);
     cr_assert_eq(ring->features & config.disabled, 0);
     play_ping_pong(ring, &buffers, sockets, 300);
     buffers_finish(&buffers, ring);

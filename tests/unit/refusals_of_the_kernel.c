@@ -188,7 +188,7 @@ Test(kernel, that_does_not_tell_what_a_socket_is_has_no_stream_there)
 static int try_buffers(struct ring *ring, bool wants_huge_pages)
 {
     struct buffers buffers;
-    int result = buffers_init(&buffers, ring, GROUP, 4, 4096, wants_huge_pages);
+    int result = buffers_init(&buffers, ring, GROUP, 4, 4096, 4, wants_huge_pages);
 
     if (result == 0) {
         memset(buffers.memory, 1, buffers.memory_size);

@@ -7,19 +7,9 @@
 
 #include "engine/pool.h"
 
-enum {
-    /*
-     * Nobody keeps a buffer when at most a quarter is with the kernel, so what is kept leaves it a quarter; and
-     * receivers are fed from an eighth on. The second is the smaller fraction, or keepers could starve receivers for
-     * ever.
-     */
-    SCARCE_FRACTION = 4,
-    FEED_FRACTION = 8,
-};
-
 static bool can_feed(const struct leases *leases)
 {
-    return leases->buffers.available > 0 && leases->buffers.available >= leases->buffers.count / FEED_FRACTION;
+    return leases->buffers.available > 0 && leases->buffers.available >= leases->buffers.count / LEASES_FEED_FRACTION;
 }
 
 /* As many as there are buffers, first come first: of all at once most would find none, and do so at each feeding. */
@@ -27,7 +17,7 @@ static void feed_starving(struct task *task)
 {
     struct leases *leases = container_of(task, struct leases, feed);
 
-    for (uint32_t left = leases->buffers.available; left > 0 && !link_is_alone(&leases->starving); left--) {
+    for (uint32_t left = leases->buffers.offered; left > 0 && !link_is_alone(&leases->starving); left--) {
         struct starving *starving = container_of(leases->starving.next, struct starving, link);
 
         link_remove(&starving->link);
@@ -57,7 +47,7 @@ bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *bu
 {
     if (buffer_is_passing(buffer))
         return false;
-    return !buffer_is_lease(buffer) || leases->buffers.available > leases->buffers.count / SCARCE_FRACTION;
+    return !buffer_is_lease(buffer) || !leases_are_scarce(leases);
 }
 
 int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
@@ -96,7 +86,7 @@ struct sluice_view leases_take(struct leases *leases, uint16_t id, size_t len)
     assert(len <= leases->buffers.size);
     assert(lease->buffer.references == 0);
     lease->buffer.references = 1;
-    return (struct sluice_view){.data = buffers_lend(&leases->buffers, id), .len = len, .buffer = &lease->buffer};
+    return (struct sluice_view){.data = buffers_lend(&leases->buffers, id, len), .len = len, .buffer = &lease->buffer};
 }
 
 void leases_starve(struct leases *leases, struct starving *starving)

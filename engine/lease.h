@@ -13,6 +13,15 @@
 
 struct leases;
 
+enum {
+    /*
+     * Nobody keeps a buffer when at most a quarter is left, so what is kept leaves a quarter; and receivers are fed from
+     * an eighth on. The second is the smaller fraction, or keepers could starve receivers for ever.
+     */
+    LEASES_SCARCE_FRACTION = 4,
+    LEASES_FEED_FRACTION = 8,
+};
+
 /* One buffer that the kernel filled and we have not returned. */
 struct lease {
     struct sluice_buffer buffer;
@@ -44,7 +53,13 @@ struct sluice_view leases_take(struct leases *leases, uint16_t id, size_t len);
 /* Calls starving->feed when a good part of the buffers is back: not for each one, or they would be gone at once. */
 void leases_starve(struct leases *leases, struct starving *starving);
 
-/* True if `buffer` can be kept by reference. A passing one cannot; a lease should not when few are left. */
+/* So few buffers are left that nobody should keep one. */
+static inline bool leases_are_scarce(const struct leases *leases)
+{
+    return leases->buffers.available <= leases->buffers.count / LEASES_SCARCE_FRACTION;
+}
+
+/* True if `buffer` can be kept by reference. A passing one cannot; a lease should not when they are scarce. */
 bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *buffer);
 
 /* True for buffers that were leased here or anywhere. */

@@ -23,20 +23,24 @@ static bool may_tell_data(const struct sluice_stream *stream)
            stream->events && stream->events->on_data;
 }
 
-/* Held bytes that nobody takes for now must not keep shared buffers from everybody else. */
+/* Held bytes that nobody takes for now must not keep shared buffers from everybody else who needs them. */
 static void hold_privately(struct sluice_stream *stream)
 {
-    uint32_t copied = bytes_copy_out(&stream->held, &stream->engine->pool, buffer_is_lease);
+    uint32_t copied;
+
+    if (!leases_are_scarce(&stream->engine->leases))
+        return;
+    copied = bytes_copy_out(&stream->held, &stream->engine->pool, buffer_is_lease);
 
     counter_add(&stream->engine->counters.views_copied, copied);
 }
 
-/* What waits before it was copied when the user stopped taking: each view is looked at once, however many there are. */
+/* What waits before it was looked at when the user stopped taking: each view is, once, however many there are. */
 static int append_held(struct sluice_stream *stream, const struct sluice_view *view, bool is_told_soon)
 {
     struct pool *pool = &stream->engine->pool;
 
-    if (is_told_soon || !buffer_is_lease(view->buffer))
+    if (is_told_soon || leases_may_keep(&stream->engine->leases, view->buffer))
         return bytes_append_view(&stream->held, pool, view);
     counter_add(&stream->engine->counters.views_copied, 1);
     return bytes_append_private(&stream->held, pool, view);

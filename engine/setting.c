@@ -50,7 +50,7 @@ bool setting_allows(const struct setting *setting, uint64_t value)
 /* By the number of their bit. */
 static const char *const feature_names[] = {
     "defer_taskrun", "single_issuer", "registered_ring", "multishot_accept", "multishot_receive",
-    "zero_copy",     "inline_send",   "no_iowait",       "quiet_send",
+    "zero_copy",     "inline_send",   "no_iowait",       "quiet_send",       "receive_bundle",
 };
 
 #define FEATURE_COUNT (sizeof feature_names / sizeof feature_names[0])
@@ -65,6 +65,7 @@ static_assert((int)SLUICE_FEATURE_ZERO_COPY == (int)RING_ZERO_COPY, "");
 static_assert((int)SLUICE_FEATURE_INLINE_SEND == (int)RING_INLINE_SEND, "");
 static_assert((int)SLUICE_FEATURE_NO_IOWAIT == (int)RING_NO_IOWAIT, "");
 static_assert((int)SLUICE_FEATURE_QUIET_SEND == (int)RING_QUIET_SEND, "");
+static_assert((int)SLUICE_FEATURE_RECEIVE_BUNDLE == (int)RING_RECEIVE_BUNDLE, "");
 static_assert(SETTING_ALL_FEATURES == (1 << FEATURE_COUNT) - 1, "every feature has a name");
 
 const char *sluice_feature_name(uint32_t feature)

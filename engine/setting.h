@@ -12,7 +12,7 @@
 #include <sluice/options.h>
 
 /* Every enum sluice_feature bit. */
-#define SETTING_ALL_FEATURES (2 * SLUICE_FEATURE_QUIET_SEND - 1)
+#define SETTING_ALL_FEATURES (2 * SLUICE_FEATURE_RECEIVE_BUNDLE - 1)
 
 enum setting_kind {
     SETTING_NUMBER,       /* as it is */

@@ -34,14 +34,16 @@ static void prepare_receive(struct transport *transport, struct io_uring_sqe *en
 {
     struct sluice_engine *engine = transport->stream.engine;
     bool is_unix = container_of(transport, struct socket_stream, transport)->is_unix;
+    uint32_t flags = engine_uses(engine, RING_RECEIVE_BUNDLE) ? RING_RECEIVE_BUNDLED : 0;
 
     /*
      * Since Linux 6.17 a Unix socket tells how much more there is, and an end does not count: a multishot receive that
      * finds bytes and the end behind them in one event takes the bytes, and waits for ever. One at a time looks each
      * time.
      */
-    ring_prep_receive(entry, transport->read_fd, engine->leases.buffers.group,
-                      engine_uses(engine, RING_MULTISHOT_RECEIVE) && !is_unix);
+    if (engine_uses(engine, RING_MULTISHOT_RECEIVE) && !is_unix)
+        flags |= RING_RECEIVE_AGAIN;
+    ring_prep_receive(entry, transport->read_fd, engine->leases.buffers.group, flags);
 }
 
 static uint32_t send_flags(const struct transport *transport)

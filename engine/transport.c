@@ -65,21 +65,37 @@ static void feed(struct starving *starving)
     transport_update_receive(&container_of(starving, struct transport, starving)->stream);
 }
 
-/* The bytes that arrived, if the completion has any. Also an empty buffer was taken from the ring. */
-static void take_bytes(struct transport *transport, const struct io_uring_cqe *completion)
+/* What lies in a buffer that the kernel filled. Returns how much that is. */
+static size_t take_buffer(struct transport *transport, uint16_t id, size_t len)
 {
     struct sluice_stream *stream = &transport->stream;
-    struct sluice_view view;
+    struct leases *leases = &stream->engine->leases;
+    struct sluice_view view = leases_take(leases, id, smaller(len, leases->buffers.size));
+
+    if (view.len > 0)
+        stream_hold(stream, &view);
+    sluice_buffer_drop(view.buffer);
+    return view.len;
+}
+
+/* The bytes that arrived, if the completion has any: in one buffer, or in several. Also an empty one was taken. */
+static void take_bytes(struct transport *transport, const struct io_uring_cqe *completion)
+{
+    struct sluice_engine *engine = transport->stream.engine;
+    uint16_t id = (uint16_t)(completion->flags >> IORING_CQE_BUFFER_SHIFT);
+    size_t left = completion->res > 0 ? (size_t)completion->res : 0;
 
     if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
         return;
-    view = leases_take(&stream->engine->leases, (uint16_t)(completion->flags >> IORING_CQE_BUFFER_SHIFT),
-                       (size_t)completion->res);
-    if (view.len > 0) {
-        counter_add(&stream->engine->counters.bytes_received, view.len);
-        stream_hold(stream, &view);
+    counter_add(&engine->counters.bytes_received, left);
+    for (;;) {
+        uint16_t next = buffers_behind(&engine->leases.buffers, id);
+
+        left -= take_buffer(transport, id, left);
+        if (left == 0)
+            return;
+        id = next;
     }
-    sluice_buffer_drop(view.buffer);
 }
 
 static void take_error(struct transport *transport, int error)

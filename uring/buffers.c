@@ -58,9 +58,10 @@ static int map_all(struct buffers *buffers, bool wants_huge_pages)
     buffers->ring = map_memory(ring_size(buffers), 0); /* zeroed, so its tail is 0; must begin a page */
     if (!buffers->ring)
         goto unmap_memory;
-    buffers->spare = malloc(buffers->count * sizeof *buffers->spare);
+    buffers->spare = malloc(2 * buffers->count * sizeof *buffers->spare);
     if (!buffers->spare)
         goto unmap_ring;
+    buffers->places = buffers->spare + buffers->count;
     return 0;
 
 unmap_ring:
@@ -91,6 +92,7 @@ static void fill_window(struct buffers *buffers)
     for (; buffers->offered < buffers->window && buffers->offered < buffers->available; count++) {
         uint16_t id = buffers->spare[buffers->available - ++buffers->offered];
 
+        buffers->places[id] = (uint16_t)(buffers->ring->tail + count);
         io_uring_buf_ring_add(buffers->ring, buffer_at(buffers, id), buffers->size, id,
                               io_uring_buf_ring_mask(buffers->count), count);
     }
@@ -137,6 +139,7 @@ static void set_window(struct buffers *buffers, uint32_t window)
     buffers->window = window;
     buffers->lent = 0;
     buffers->most_lent = 0;
+    buffers->filled = 0;
 }
 
 static void narrow(struct buffers *buffers)
@@ -146,7 +149,7 @@ static void narrow(struct buffers *buffers)
     set_window(buffers, half < buffers->most_lent || half < buffers->narrowest ? buffers->window : half);
 }
 
-uint8_t *buffers_lend(struct buffers *buffers, uint16_t id)
+uint8_t *buffers_lend(struct buffers *buffers, uint16_t id, size_t len)
 {
     assert(buffers->offered > 0);
     assert(buffers->available >= buffers->offered);
@@ -154,10 +157,18 @@ uint8_t *buffers_lend(struct buffers *buffers, uint16_t id)
     buffers->available--;
     if (buffers->most_lent < buffers->count - buffers->available)
         buffers->most_lent = buffers->count - buffers->available;
+    buffers->filled += len;
     if (++buffers->lent == BUFFERS_CALM)
         narrow(buffers);
     fill_window(buffers);
     return buffer_at(buffers, id);
+}
+
+uint16_t buffers_behind(const struct buffers *buffers, uint16_t id)
+{
+    uint32_t place = buffers->places[id] + 1U;
+
+    return buffers->ring->bufs[place & (buffers->count - 1)].bid;
 }
 
 void buffers_return(struct buffers *buffers, uint16_t id)
@@ -167,10 +178,15 @@ void buffers_return(struct buffers *buffers, uint16_t id)
     fill_window(buffers);
 }
 
-/* Many may find it empty at the same time: that is one want. */
+/*
+ * Many may find it empty at the same time: that is one want. Many small messages need as many buffers; a few streams
+ * that fill all of them are served as well by these, while they are hot.
+ */
 void buffers_widen(struct buffers *buffers)
 {
     if (buffers->window == buffers->count || buffers->lent < buffers->window)
+        return;
+    if (buffers->filled / buffers->lent * buffers->window >= BUFFERS_HOT)
         return;
     set_window(buffers, 2 * buffers->window < buffers->count ? 2 * buffers->window : buffers->count);
     fill_window(buffers);

@@ -12,6 +12,7 @@
 #define URING_BUFFERS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <liburing.h>
@@ -19,7 +20,8 @@
 struct ring;
 
 enum {
-    BUFFERS_CALM = 16384, /* buffers lent without a want of them, after which the window may narrow */
+    BUFFERS_CALM = 16384,  /* buffers lent without a want of them, after which the window may narrow */
+    BUFFERS_HOT = 1 << 20, /* bytes, about as many as stay in a cache: who fills more at a time is given no more */
 };
 
 struct buffers {
@@ -34,7 +36,9 @@ struct buffers {
     uint32_t narrowest; /* what the window was first */
     uint32_t lent;      /* buffers, since the window was last looked at */
     uint32_t most_lent; /* …at a time */
+    uint64_t filled;    /* bytes in them */
     uint16_t *spare;    /* a stack of the others */
+    uint16_t *places;   /* where in the ring each was offered last */
     uint16_t group;
 };
 
@@ -46,9 +50,11 @@ int buffers_init(struct buffers *buffers, struct ring *ring, uint16_t group, uin
                  uint32_t window, bool wants_huge_pages);
 void buffers_finish(struct buffers *buffers, struct ring *ring);
 
-/* The kernel filled buffer `id`: ours until returned. */
-uint8_t *buffers_lend(struct buffers *buffers, uint16_t id);
+/* The kernel put `len` bytes into buffer `id`: ours until returned. */
+uint8_t *buffers_lend(struct buffers *buffers, uint16_t id, size_t len);
 void buffers_return(struct buffers *buffers, uint16_t id);
+/* The buffer that was offered right behind `id`. Good until that one has been lent and returned. */
+uint16_t buffers_behind(const struct buffers *buffers, uint16_t id);
 
 /* The kernel has found none on offer. */
 void buffers_widen(struct buffers *buffers);

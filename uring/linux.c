@@ -261,13 +261,15 @@ static int find_features(struct linux_ring *self, const struct ring_config *conf
 {
     struct ring *ring = &self->ring;
     int64_t probed = probe_run(&self->uring);
+    uint32_t requests; /* what makes a difference to requests alone, and so can be used or not */
     uint32_t tuned;
 
     if (probed < 0)
         return (int)probed;
     tuned = setup_tune(&self->uring, config);
-    ring->kernel_features = (uint32_t)probed | setup_offered(&self->uring) | RING_INLINE_SEND;
-    ring->features = (((uint32_t)probed | RING_INLINE_SEND) & ~config->disabled) | setup_granted(&self->uring) | tuned;
+    requests = (uint32_t)probed | setup_bundles(&self->uring) | RING_INLINE_SEND;
+    ring->kernel_features = requests | setup_offered(&self->uring);
+    ring->features = (requests & ~config->disabled) | setup_granted(&self->uring) | tuned;
     if (self->uring.flags & IORING_SETUP_SQPOLL)
         ring->features &= ~(uint32_t)RING_QUIET_SEND; /* nobody could tell when a send was tried */
     self->enter_flags = IORING_ENTER_GETEVENTS;

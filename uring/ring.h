@@ -34,6 +34,7 @@ enum ring_feature {
     RING_INLINE_SEND = 1 << 6, /* always offered: it is our way of sending, with a switch */
     RING_NO_IOWAIT = 1 << 7,
     RING_QUIET_SEND = 1 << 8,
+    RING_RECEIVE_BUNDLE = 1 << 9, /* one completion for as many buffers as there were bytes for */
 };
 
 struct ring;
@@ -226,17 +227,25 @@ static inline void ring_prep_send_vector(struct io_uring_sqe *sqe, int fd, const
     ring_prep_send_flags(sqe, flags);
 }
 
+/* Flags of ring_prep_receive(). */
+enum ring_receive_flag {
+    RING_RECEIVE_AGAIN = 1 << 0,   /* again and again */
+    RING_RECEIVE_BUNDLED = 1 << 1, /* into several buffers at once: the named one, and those behind it on offer */
+};
+
 /*
- * Into buffers of `group`, again and again if `is_multishot`. Not POLL_FIRST: what waits already, say bytes and a
+ * Into buffers of `group`. Not POLL_FIRST: what waits already, say bytes and a
  * reset, is one event to the poll, of which a multishot receive takes the bytes and then waits for another.
  */
-static inline void ring_prep_receive(struct io_uring_sqe *sqe, int fd, uint16_t group, bool is_multishot)
+static inline void ring_prep_receive(struct io_uring_sqe *sqe, int fd, uint16_t group, uint32_t flags)
 {
     ring_prep(sqe, IORING_OP_RECV, fd, NULL, 0);
     sqe->flags = IOSQE_BUFFER_SELECT;
     sqe->buf_group = group;
-    if (is_multishot)
+    if (flags & RING_RECEIVE_AGAIN)
         sqe->ioprio |= IORING_RECV_MULTISHOT;
+    if (flags & RING_RECEIVE_BUNDLED)
+        sqe->ioprio |= IORING_RECVSEND_BUNDLE;
 }
 
 static inline void ring_prep_accept(struct io_uring_sqe *sqe, int fd, bool is_multishot)

@@ -1,6 +1,8 @@
 /* The ladder of ring flags and sizes: which are tried, in which order, and what a ring must have. */
 #include "uring/setup.h"
 
+#include <stdio.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -165,6 +167,26 @@ uint32_t setup_offered(const struct io_uring *uring)
     if (!(features & RING_DEFER_TASKRUN) && is_offered(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN))
         features |= RING_DEFER_TASKRUN;
     return features;
+}
+
+/* The release of the running kernel is major.minor or later. */
+static bool is_at_least(unsigned major, unsigned minor)
+{
+    struct utsname name;
+    unsigned found[2];
+
+    if (uname(&name) != 0 || sscanf(name.release, "%u.%u", &found[0], &found[1]) != 2)
+        return false;
+    return found[0] > major || (found[0] == major && found[1] >= minor);
+}
+
+/*
+ * Bundles are as old as 6.10, but before 6.16 some could bring bytes out of order (liburing#1409), which no trial is
+ * sure to meet: the one feature that we judge by the kernel's number.
+ */
+uint32_t setup_bundles(const struct io_uring *uring)
+{
+    return (uring->features & IORING_FEAT_RECVSEND_BUNDLE) && is_at_least(6, 16) ? RING_RECEIVE_BUNDLE : 0;
 }
 
 static void register_napi(struct io_uring *uring, uint64_t napi_ns)

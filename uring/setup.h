@@ -17,6 +17,8 @@ int setup_open(struct io_uring *uring, const struct ring_config *config);
 /* The features that setup_open() used, and those that the kernel would have granted. */
 uint32_t setup_granted(const struct io_uring *uring);
 uint32_t setup_offered(const struct io_uring *uring);
+/* RING_RECEIVE_BUNDLE if the kernel's bundles can be trusted, else 0. */
+uint32_t setup_bundles(const struct io_uring *uring);
 
 /* Switches on what makes waiting cheaper; nothing of it is essential. Returns the features now in use. */
 uint32_t setup_tune(struct io_uring *uring, const struct ring_config *config);

@@ -37,6 +37,7 @@ enum sluice_feature {
     SLUICE_FEATURE_INLINE_SEND = 1 << 6,       /* "inline_send": try a send at once, wait only if it must */
     SLUICE_FEATURE_NO_IOWAIT = 1 << 7,         /* "no_iowait": a sleeping engine is not shown as I/O wait (6.15) */
     SLUICE_FEATURE_QUIET_SEND = 1 << 8,        /* "quiet_send": a send that is taken whole is not answered (5.17) */
+    SLUICE_FEATURE_RECEIVE_BUNDLE = 1 << 9,    /* "receive_bundle": a receive fills several buffers (6.16) */
 };
 
 /* Copied by whoever takes it. Sizes are in bytes, times in nanoseconds. */
@@ -45,11 +46,11 @@ struct sluice_engine_options {
 
     uint32_t ring_entries;         /* submission queue entries; default 256 */
     uint32_t completion_entries;   /* completion queue entries; default 4096 */
-    uint32_t receive_buffer_count; /* shared receive buffers, a power of two; default 512 */
-    uint32_t receive_buffer_size;  /* bytes in each; default 65536 */
+    uint32_t receive_buffer_count; /* shared receive buffers, a power of two; default 2048 */
+    uint32_t receive_buffer_size;  /* bytes in each; default 16384 */
     /*
-     * How many of them lie ready for the kernel, so that few are used again and again, and stay in the cache. When it
-     * finds none, twice as many do, and fewer again after a while. Default 16; at most all.
+     * How many of them lie ready for the kernel, so that few are used again and again, and stay in the cache. When
+     * many messages find none, twice as many do, and fewer again after a while. Default 32; at most all.
      */
     uint32_t receive_buffer_window;
     uint32_t huge_pages;           /* 1: put receive buffers on huge pages if there are any; default 0 */

@@ -134,10 +134,15 @@ Test(features, stories_are_the_same_without_quiet_send)
     tell_without(SLUICE_FEATURE_QUIET_SEND);
 }
 
+Test(features, stories_are_the_same_without_receive_bundle)
+{
+    tell_without(SLUICE_FEATURE_RECEIVE_BUNDLE);
+}
+
 /* The list above is all there are. */
 Test(features, have_a_story_each)
 {
-    cr_assert_eq(all_features(), 511);
+    cr_assert_eq(all_features(), 1023);
 }
 
 static void write_names(uint32_t features, char *names, size_t size)

@@ -21,6 +21,7 @@
     X(ZERO_COPY_LATE, "zero-copy notifications that came late")                                                        \
     X(ZERO_COPY_REFUSED, "zero-copy sends without a notification")                                                     \
     X(SHORT_RECEIVE, "receives of less than there was")                                                                \
+    X(BUNDLED_RECEIVE, "receives into several buffers at once")                                                        \
     X(RECEIVE_RESET, "receives that met a reset")                                                                      \
     X(RECEIVE_TIMED_OUT, "receives from a lost peer")                                                                  \
     X(RECEIVE_END, "receives of the end")                                                                              \

@@ -495,8 +495,8 @@ struct ring *sim_ring_create(struct sim *sim, uint32_t entries, uint32_t complet
     assert(entries <= ENTRIES_MAX && completion_entries <= COMPLETIONS_MAX);
     self->ring = (struct ring){
         .ops = &sim_ops,
-        .features =
-            RING_MULTISHOT_ACCEPT | RING_MULTISHOT_RECEIVE | RING_ZERO_COPY | RING_INLINE_SEND | RING_QUIET_SEND,
+        .features = RING_MULTISHOT_ACCEPT | RING_MULTISHOT_RECEIVE | RING_ZERO_COPY | RING_INLINE_SEND |
+                    RING_QUIET_SEND | RING_RECEIVE_BUNDLE,
         .entries = entries,
         .completion_entries = completion_entries,
     };

@@ -290,7 +290,24 @@ static int64_t receivable(struct sim_ring *ring, const struct request *request, 
     return len;
 }
 
-/* What arrived, into a buffer. */
+/* A bundle goes on into the buffers on offer behind the first, which is full; may stop early. Returns how much more. */
+static size_t receive_more(struct sim_ring *ring, const struct request *request, size_t len)
+{
+    struct io_uring_buf_ring *buffers = ring->buffers->ring;
+    size_t more = 0;
+
+    while (more < len && buffers->tail != ring->buffers_head && !sim_chance(ring->sim, FAULT_SHORT_RECEIVE)) {
+        const struct io_uring_buf *buffer = &buffers->bufs[ring->buffers_head++ & (ring->buffers->count - 1)];
+        size_t part = len - more < buffer->len ? len - more : buffer->len;
+
+        network_read(ring->sim->network, request->fd, (void *)(uintptr_t)buffer->addr, part);
+        more += part;
+        cover(COVER_BUNDLED_RECEIVE);
+    }
+    return more;
+}
+
+/* What arrived, into a buffer, or several. */
 static void receive_bytes(struct sim_ring *ring, struct request *request, size_t len, uint32_t variant)
 {
     struct sim *sim = ring->sim;
@@ -311,9 +328,11 @@ static void receive_bytes(struct sim_ring *ring, struct request *request, size_t
         len = 1;
     else if (sim_chance(sim, FAULT_SHORT_RECEIVE))
         len = 1 + sim_below(sim, len);
+    network_read(sim->network, request->fd, (void *)(uintptr_t)buffer->addr, len);
+    if (request->is_bundled && len == buffer->len)
+        len += receive_more(ring, request, all - len);
     if (len < all)
         cover(COVER_SHORT_RECEIVE);
-    network_read(sim->network, request->fd, (void *)(uintptr_t)buffer->addr, len);
     flags = IORING_CQE_F_BUFFER | (uint32_t)buffer->bid << IORING_CQE_BUFFER_SHIFT;
     /* A full queue ends it as well. */
     if (request->is_multishot && variant != 3 && !sim_chance(sim, FAULT_MULTISHOT_ENDS) &&
@@ -575,7 +594,7 @@ static void check_known(struct sim_ring *ring, const struct io_uring_sqe *entry)
         break;
     case IORING_OP_RECV:
         msg_flags = 0;
-        prio |= IORING_RECV_MULTISHOT;
+        prio |= IORING_RECV_MULTISHOT | IORING_RECVSEND_BUNDLE;
         flags = IOSQE_BUFFER_SELECT;
         break;
     case IORING_OP_READ:
@@ -632,6 +651,7 @@ static void fill_request(struct sim_ring *ring, struct request *request, const s
     case IORING_OP_RECV:
         request->len = entry->len;
         request->is_multishot = entry->ioprio & IORING_RECV_MULTISHOT;
+        request->is_bundled = entry->ioprio & IORING_RECVSEND_BUNDLE;
         request->torture = (uint8_t)sim_torture(sim, "a receive", RECEIVE_VARIANTS);
         break;
     case IORING_OP_READ:

@@ -53,7 +53,7 @@ static void choose_options(struct story *story)
         options->receive_limit = 1000 + sim_below(sim, 20000);
     options->disable = (uint32_t)(sim_below(sim, 4) ? 0 : random_next(&sim->random)) &
                        (SLUICE_FEATURE_MULTISHOT_ACCEPT | SLUICE_FEATURE_MULTISHOT_RECEIVE |
-                        SLUICE_FEATURE_INLINE_SEND | SLUICE_FEATURE_QUIET_SEND);
+                        SLUICE_FEATURE_INLINE_SEND | SLUICE_FEATURE_QUIET_SEND | SLUICE_FEATURE_RECEIVE_BUNDLE);
 }
 
 static struct sluice_engine *make_engine(struct story *story)

@@ -73,7 +73,7 @@ static uint16_t receive_number(struct receiver *receiver, uint32_t number)
 
     cr_assert_eq(completion->res, sizeof number);
     cr_assert(completion->flags & IORING_CQE_F_BUFFER);
-    cr_assert_eq(memcmp(buffers_lend(&receiver->buffers, id), &number, sizeof number), 0);
+    cr_assert_eq(memcmp(buffers_lend(&receiver->buffers, id, sizeof number), &number, sizeof number), 0);
     return id;
 }
 
@@ -154,10 +154,10 @@ Test(buffers, are_all_used_while_none_comes_back, .timeout = 10)
     tear_down(&receiver);
 }
 
-static void lend_and_return(struct buffers *buffers, uint32_t times)
+static void lend_and_return(struct buffers *buffers, uint32_t times, size_t len)
 {
     for (uint32_t i = 0; i < times; i++) {
-        buffers_lend(buffers, 0);
+        buffers_lend(buffers, 0, len);
         buffers_return(buffers, 0);
     }
 }
@@ -168,14 +168,29 @@ Test(buffers, are_ready_in_twice_the_number_after_a_want_of_them, .timeout = 10)
     struct buffers *buffers = &receiver.buffers;
 
     set_up_window(&receiver, 8, 3);
-    lend_and_return(buffers, 3);
+    lend_and_return(buffers, 3, 1);
     buffers_widen(buffers);
     cr_assert_eq(buffers->offered, 6);
     buffers_widen(buffers);
     cr_assert_eq(buffers->offered, 6, "many may want one at the same time");
-    lend_and_return(buffers, 6);
+    lend_and_return(buffers, 6, 1);
     buffers_widen(buffers);
     cr_assert_eq(buffers->offered, 8, "there are no more");
+    tear_down(&receiver);
+}
+
+Test(buffers, that_streams_fill_are_not_made_more, .timeout = 10)
+{
+    struct receiver receiver;
+    struct buffers *buffers = &receiver.buffers;
+
+    set_up_window(&receiver, 8, 2);
+    lend_and_return(buffers, 2, BUFFERS_HOT / 2);
+    buffers_widen(buffers);
+    cr_assert_eq(buffers->offered, 2);
+    lend_and_return(buffers, 2, 1);
+    buffers_widen(buffers);
+    cr_assert_eq(buffers->offered, 4, "some of them are small");
     tear_down(&receiver);
 }
 
@@ -186,19 +201,19 @@ Test(buffers, are_ready_in_half_the_number_after_a_while_in_which_that_would_do,
 
     set_up_window(&receiver, 8, 2);
     for (uint32_t window = 2; window < 8; window *= 2) {
-        lend_and_return(buffers, window);
+        lend_and_return(buffers, window, 1);
         buffers_widen(buffers);
     }
     cr_assert_eq(buffers->window, 8);
     for (uint16_t id = 0; id < 5; id++)
-        buffers_lend(buffers, id);
+        buffers_lend(buffers, id, 1);
     for (uint16_t id = 0; id < 5; id++)
         buffers_return(buffers, id);
-    lend_and_return(buffers, BUFFERS_CALM);
+    lend_and_return(buffers, BUFFERS_CALM, 1);
     cr_assert_eq(buffers->window, 8, "five were wanted at a time");
-    lend_and_return(buffers, BUFFERS_CALM);
+    lend_and_return(buffers, BUFFERS_CALM, 1);
     cr_assert_eq(buffers->window, 4);
-    lend_and_return(buffers, 2 * BUFFERS_CALM);
+    lend_and_return(buffers, 2 * BUFFERS_CALM, 1);
     cr_assert_eq(buffers->window, 2, "as few as at first, and not fewer");
     tear_down(&receiver);
 }

@@ -56,9 +56,9 @@ Test(config, fills_in_the_defaults_that_the_header_tells)
         .size = sizeof expected,
         .ring_entries = 256,
         .completion_entries = 4096,
-        .receive_buffer_count = 512,
-        .receive_buffer_size = 65536,
-        .receive_buffer_window = 16,
+        .receive_buffer_count = 2048,
+        .receive_buffer_size = 16384,
+        .receive_buffer_window = 32,
         .send_high_mark = 512 * KIB,
         .send_low_mark = 128 * KIB,
         .send_limit = 16 * MIB,
@@ -294,11 +294,11 @@ Test(config, refuses_buffer_counts_that_are_no_power_of_two)
 
 Test(config, refuses_unknown_features)
 {
-    struct sluice_engine_options options = {.size = sizeof options, .disable = 1 << 9};
+    struct sluice_engine_options options = {.size = sizeof options, .disable = 1 << 10};
     char why[SLUICE_REASON_MAX] = "";
 
     cr_assert_eq(sluice_engine_options_check(&options, why, sizeof why), -EINVAL);
-    cr_assert(strstr(why, "SLUICE_DISABLE=512"), "%s", why);
+    cr_assert(strstr(why, "SLUICE_DISABLE=1024"), "%s", why);
     cr_assert(strstr(why, "no_iowait"), "%s", why);
     options.disable = 0xff;
     cr_assert_eq(sluice_engine_options_check(&options, why, sizeof why), 0);
@@ -535,8 +535,8 @@ Test(config, reads_features_to_do_without)
         {"zero_copy,no_iowait", SLUICE_FEATURE_ZERO_COPY | SLUICE_FEATURE_NO_IOWAIT},
         {"no_iowait,zero_copy,zero_copy", SLUICE_FEATURE_ZERO_COPY | SLUICE_FEATURE_NO_IOWAIT},
         {"defer_taskrun,single_issuer,registered_ring,multishot_accept,multishot_receive,zero_copy,inline_send,"
-         "no_iowait,quiet_send",
-         0x1ff},
+         "no_iowait,quiet_send,receive_bundle",
+         0x3ff},
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -568,7 +568,7 @@ Test(config, refuses_features_it_does_not_know)
     };
 
     for (size_t i = 0; i < COUNT(texts); i++)
-        expect_refused("SLUICE_DISABLE", texts[i], "inline_send, no_iowait, quiet_send");
+        expect_refused("SLUICE_DISABLE", texts[i], "inline_send, no_iowait, quiet_send, receive_bundle");
 }
 
 Test(config, refuses_variables_it_does_not_know)
@@ -705,7 +705,7 @@ Test(config, describes_values_as_their_variables_are_written)
         const char *variable;
         const char *value;
     } defaults[] = {
-        {"SLUICE_RING_ENTRIES", "256"},    {"SLUICE_RECEIVE_BUFFER_SIZE", "64K"},
+        {"SLUICE_RING_ENTRIES", "256"},    {"SLUICE_RECEIVE_BUFFER_SIZE", "16K"},
         {"SLUICE_HUGE_PAGES", "0"},        {"SLUICE_SEND_LOW_MARK", "128K"},
         {"SLUICE_SEND_LIMIT", "16M"},      {"SLUICE_MEMORY_BUDGET", "1G"},
         {"SLUICE_ZERO_COPY_MINIMUM", "0"}, {"SLUICE_BUSY_POLL", "0"},
@@ -783,8 +783,9 @@ Test(config, names_features)
     cr_assert_str_eq(sluice_feature_name(SLUICE_FEATURE_INLINE_SEND), "inline_send");
     cr_assert_str_eq(sluice_feature_name(SLUICE_FEATURE_NO_IOWAIT), "no_iowait");
     cr_assert_str_eq(sluice_feature_name(SLUICE_FEATURE_QUIET_SEND), "quiet_send");
+    cr_assert_str_eq(sluice_feature_name(SLUICE_FEATURE_RECEIVE_BUNDLE), "receive_bundle");
     cr_assert_null(sluice_feature_name(0));
-    cr_assert_null(sluice_feature_name(1 << 9));
+    cr_assert_null(sluice_feature_name(1 << 10));
     cr_assert_null(sluice_feature_name(UINT32_MAX));
     cr_assert_null(sluice_feature_name(SLUICE_FEATURE_ZERO_COPY | SLUICE_FEATURE_NO_IOWAIT));
 }

@@ -32,7 +32,7 @@ static void play_ping_pong(struct ring *ring, struct buffers *buffers, const int
         cr_assert_eq(completion->user_data, (uint64_t)(i + 1) % 2);
         cr_assert_eq(completion->res, 1);
         id = (uint16_t)(completion->flags >> IORING_CQE_BUFFER_SHIFT);
-        cr_assert_eq(*buffers_lend(buffers, id), ball);
+        cr_assert_eq(*buffers_lend(buffers, id, 1), ball);
         buffers_return(buffers, id);
         if (!(completion->flags & IORING_CQE_F_MORE))
             arm_receive(ring, sockets[(i + 1) % 2], completion->user_data);

@@ -88,14 +88,13 @@ static void take_bytes(struct transport *transport, const struct io_uring_cqe *c
     if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
         return;
     counter_add(&engine->counters.bytes_received, left);
-    for (;;) {
-        uint16_t next = buffers_behind(&engine->leases.buffers, id);
+    while (left > engine->leases.buffers.size) {
+        uint16_t next = buffers_behind(&engine->leases.buffers, id); /* before this one goes back */
 
         left -= take_buffer(transport, id, left);
-        if (left == 0)
-            return;
         id = next;
     }
+    take_buffer(transport, id, left);
 }
 
 static void take_error(struct transport *transport, int error)

@@ -84,20 +84,18 @@ static uint8_t *buffer_at(const struct buffers *buffers, uint16_t id)
     return buffers->memory + (size_t)id * buffers->size;
 }
 
-/* Offers as many as the window wants and there are. */
-static void fill_window(struct buffers *buffers)
+/* Offers the buffer that came back last, if the window has room for one and there is one. */
+static void offer_one(struct buffers *buffers)
 {
-    int count = 0;
+    struct io_uring_buf_ring *ring = buffers->ring;
+    uint16_t id;
 
-    for (; buffers->offered < buffers->window && buffers->offered < buffers->available; count++) {
-        uint16_t id = buffers->spare[buffers->available - ++buffers->offered];
-
-        buffers->places[id] = (uint16_t)(buffers->ring->tail + count);
-        io_uring_buf_ring_add(buffers->ring, buffer_at(buffers, id), buffers->size, id,
-                              io_uring_buf_ring_mask(buffers->count), count);
-    }
-    if (count > 0)
-        io_uring_buf_ring_advance(buffers->ring, count); /* with release order: the kernel sees the places filled */
+    if (buffers->offered >= buffers->window || buffers->offered == buffers->available)
+        return;
+    id = buffers->spare[buffers->available - ++buffers->offered];
+    buffers->places[id] = ring->tail;
+    io_uring_buf_ring_add(ring, buffer_at(buffers, id), buffers->size, id, io_uring_buf_ring_mask(buffers->count), 0);
+    io_uring_buf_ring_advance(ring, 1); /* stores with release order: the kernel sees the place filled */
 }
 
 int buffers_init(struct buffers *buffers, struct ring *ring, uint16_t group, uint32_t count, uint32_t size,
@@ -124,7 +122,8 @@ int buffers_init(struct buffers *buffers, struct ring *ring, uint16_t group, uin
     for (uint32_t i = 0; i < count; i++)
         buffers->spare[i] = (uint16_t)(count - 1 - i);
     buffers->available = count;
-    fill_window(buffers);
+    for (uint32_t i = 0; i < buffers->window; i++)
+        offer_one(buffers);
     return 0;
 }
 
@@ -160,7 +159,7 @@ uint8_t *buffers_lend(struct buffers *buffers, uint16_t id, size_t len)
     buffers->filled += len;
     if (++buffers->lent == BUFFERS_CALM)
         narrow(buffers);
-    fill_window(buffers);
+    offer_one(buffers);
     return buffer_at(buffers, id);
 }
 
@@ -175,7 +174,7 @@ void buffers_return(struct buffers *buffers, uint16_t id)
 {
     assert(buffers->available < buffers->count); /* else it was returned twice */
     buffers->spare[buffers->available++ - buffers->offered] = id;
-    fill_window(buffers);
+    offer_one(buffers);
 }
 
 /*
@@ -189,5 +188,6 @@ void buffers_widen(struct buffers *buffers)
     if (buffers->filled / buffers->lent * buffers->window >= BUFFERS_HOT)
         return;
     set_window(buffers, 2 * buffers->window < buffers->count ? 2 * buffers->window : buffers->count);
-    fill_window(buffers);
+    for (uint32_t i = buffers->offered; i < buffers->window; i++)
+        offer_one(buffers);
 }

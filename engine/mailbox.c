@@ -52,9 +52,10 @@ bool mailbox_post(struct mailbox *mailbox, struct sluice_post *post)
     } while (!atomic_compare_exchange_weak(&mailbox->newest, &newest, post));
     /*
      * Sequentially consistent against mailbox_may_sleep(): either the reader sees our post before it sleeps, or we
-     * see that it needs a wake. Only the first writer of a sleep pays for it.
+     * see that it needs a wake. Only the first writer of a sleep pays for it, the others look.
      */
-    mailbox_wake(mailbox);
+    if (atomic_load(&mailbox->needs_wake))
+        mailbox_wake(mailbox);
     return true;
 }
 

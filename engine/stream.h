@@ -55,12 +55,12 @@ struct stream_ops {
     void (*destroy)(struct sluice_stream *stream);
 };
 
+/* In the order of use: what each message touches lies in the first cache lines. */
 struct sluice_stream {
     const struct stream_ops *ops;
+    struct sluice_engine *engine;              /* gone once the stream is closed and only held */
     const struct sluice_stream_events *events; /* NULL: nobody hears it */
     void *user;
-    struct sluice_engine *engine; /* gone once the stream is closed and only held */
-    struct mailbox *mailbox;      /* the engine's; ours as long as the memory is */
 
     /* WRITABLE -> CLOSING -> CLOSED, never back. Any thread reads it; any thread may store CLOSED, by an abort. */
     _Atomic(uint8_t) write_status;
@@ -78,36 +78,40 @@ struct sluice_stream {
     bool is_failing : 1;      /* ends with `error` as soon as the held bytes are told */
     bool is_aborted : 1;      /* ops->abort was called */
     bool has_told_close : 1;
+    bool has_cause : 1; /* the end has begun: error and side stand */
 
-    int error;      /* the first cause; 0: none yet, or a graceful end */
-    uint8_t side;   /* whose doing the end is; counts once `has_cause` */
-    bool has_cause; /* the end has begun: error and side stand */
-
-    uint32_t guards;             /* reasons to live: requests in the kernel, places in lanes, calls on the stack */
-    _Atomic(uint32_t) holders;   /* reasons to keep the memory: the engine, and users' holds */
-    struct link link;            /* in engine->streams */
-    struct sluice_stream *upper; /* the layer that stands on it, or NULL */
-    struct sluice_stream *next_accepted; /* in a listener's queue, until on_accept tells of it */
-    struct task work;                    /* tells the user */
-    struct task flush;                   /* moves the queue */
-    struct sluice_timer timer;           /* connect timeout, then idle timeout, then progress of a close, then linger */
-    uint64_t idle_timeout_ns;            /* 0: none */
-    uint64_t active_at;                  /* when a byte last moved here */
+    uint32_t guards;    /* reasons to live: requests in the kernel, places in lanes, calls on the stack */
+    uint64_t active_at; /* when a byte last moved here */
+    size_t high_mark;
 
     struct bytes unsent; /* accepted and not yet taken by the transport */
-    struct bytes held;   /* arrived and not yet told */
+    struct task flush;   /* moves the queue */
     size_t low_mark;
-    size_t high_mark;
+
+    struct bytes held;          /* arrived and not yet told */
+    struct task work;           /* tells the user */
     _Atomic(size_t) send_limit; /* other threads that post read it, too */
-    size_t message_max;         /* longest single send; SIZE_MAX for streams of bytes */
-    uint64_t lost;              /* accepted bytes that will not be sent any more */
+
+    size_t message_max; /* longest single send; SIZE_MAX for streams of bytes */
+
+    /* What is rarely touched. */
+    int error;                           /* the first cause; 0: none yet, or a graceful end */
+    uint8_t side;                        /* whose doing the end is; counts once `has_cause` */
+    struct link link;                    /* in engine->streams */
+    struct sluice_stream *upper;         /* the layer that stands on it, or NULL */
+    struct sluice_stream *next_accepted; /* in a listener's queue, until on_accept tells of it */
+    struct sluice_timer timer;           /* connect timeout, then idle timeout, then progress of a close, then linger */
+    uint64_t idle_timeout_ns;            /* 0: none */
+    uint64_t lost;                       /* accepted bytes that will not be sent any more */
 
     /* From other threads. */
+    struct mailbox *mailbox;   /* the engine's; ours as long as the memory is */
+    _Atomic(uint32_t) holders; /* reasons to keep the memory: the engine, and users' holds */
+    _Atomic(int) abort_error;  /* 0 until somebody aborts */
     struct sluice_post abort_post;
-    _Atomic(int) abort_error; /* 0 until somebody aborts */
     _Atomic(uint64_t) posted; /* bytes posted that have no room yet; STREAM_POSTS_CLOSED once none may come */
-    _Atomic(uint32_t) posts;  /* how many are on their way, empty ones too */
     uint64_t overdrawn;       /* of `posted`: arrived while the queue was at its limit, and is in it now */
+    _Atomic(uint32_t) posts;  /* how many are on their way, empty ones too */
 };
 
 #define STREAM_POSTS_CLOSED (UINT64_C(1) << 63)

@@ -86,10 +86,6 @@ int sluice_engine_create(const struct sluice_engine_options *given, struct sluic
 
     if (error)
         return error;
-    /* Before anything else, so that the memory is near the CPU. */
-    error = pin_thread(options.thread_cpu, &before);
-    if (error)
-        return error;
     error = ring_open_linux(
         &(struct ring_config){
             .entries = options.ring_entries,
@@ -101,8 +97,15 @@ int sluice_engine_create(const struct sluice_engine_options *given, struct sluic
             .sqpoll_cpu = (int)options.sqpoll_cpu - 1,
         },
         &ring);
-    if (!error)
-        error = engine_create_on(ring, &options, engine);
+    if (error)
+        return error;
+    /* Behind the ring, whose thread (SQPOLL) would inherit our CPU; before the rest, whose memory is to be near it. */
+    error = pin_thread(options.thread_cpu, &before);
+    if (error) {
+        ring->ops->destroy(ring);
+        return error;
+    }
+    error = engine_create_on(ring, &options, engine);
     if (error)
         unpin_thread(options.thread_cpu, &before);
     return error;

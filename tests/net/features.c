@@ -1,4 +1,6 @@
 /* The same stories go the same way with each kernel feature switched off, and with every setting at its ends. */
+#include <dirent.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,6 +222,49 @@ Test(features, stories_are_the_same_with_a_kernel_thread)
     story_echo(&options, PEER_TCP4, 300 * KIB, 1000);
     options.disable = SLUICE_FEATURE_SINGLE_ISSUER | SLUICE_FEATURE_INLINE_SEND;
     story_echo(&options, PEER_TCP4, 300 * KIB, 1000);
+}
+
+/* Where the kernel's thread of our ring may run, as a mask; 0 if there is none. */
+static cpu_set_t cpus_of_the_kernels_thread(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *entry;
+    cpu_set_t cpus;
+
+    CPU_ZERO(&cpus);
+    while ((entry = readdir(tasks))) {
+        char path[64];
+        char name[32] = "";
+        FILE *file;
+
+        snprintf(path, sizeof path, "/proc/self/task/%.16s/comm", entry->d_name);
+        file = fopen(path, "re");
+        if (file && fgets(name, sizeof name, file) && strncmp(name, "iou-sqp", 7) == 0)
+            sched_getaffinity(atoi(entry->d_name), sizeof cpus, &cpus);
+        if (file)
+            fclose(file);
+    }
+    closedir(tasks);
+    return cpus;
+}
+
+Test(features, a_kernel_thread_is_not_bound_to_the_cpu_of_ours)
+{
+    struct sluice_engine_options options = net_options();
+    struct sluice_engine *engine;
+    cpu_set_t before;
+    cpu_set_t cpus;
+
+    cr_assert_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    if (!CPU_ISSET(0, &before) || CPU_COUNT(&before) < 2)
+        cr_skip_test("there is one CPU only");
+    options.sqpoll = 1;
+    options.thread_cpu = 1;
+    cr_assert_eq(sluice_engine_create(&options, &engine), 0);
+    cpus = cpus_of_the_kernels_thread();
+    cr_assert(CPU_EQUAL(&cpus, &before));
+    sluice_engine_destroy(engine);
+    sched_setaffinity(0, sizeof before, &before);
 }
 
 Test(features, stories_are_the_same_with_busy_polling)

@@ -61,7 +61,9 @@ bool mailbox_post(struct mailbox *mailbox, struct sluice_post *post)
 
 void mailbox_stay_awake(struct mailbox *mailbox)
 {
-    atomic_store(&mailbox->needs_wake, false);
+    /* Writers read it with every post: it is written only when it changes. */
+    if (atomic_load_explicit(&mailbox->needs_wake, memory_order_relaxed))
+        atomic_store(&mailbox->needs_wake, false);
 }
 
 bool mailbox_is_empty(const struct mailbox *mailbox)
@@ -73,6 +75,9 @@ bool mailbox_is_empty(const struct mailbox *mailbox)
 
 bool mailbox_may_sleep(struct mailbox *mailbox)
 {
+    /* Posts that are there keep us awake anyway; whoever adds to them need not make a system call for it. */
+    if (!mailbox_is_empty(mailbox))
+        return false;
     atomic_store(&mailbox->needs_wake, true);
     return mailbox_is_empty(mailbox);
 }

@@ -133,8 +133,8 @@ struct sluice_stats {
     uint64_t short_sends;          /* of those, answered with less than asked, or "try again" */
     uint64_t zero_copy_sends;      /* of those, without the kernel's copy… */
     uint64_t zero_copy_copied;     /* …but the kernel copied all the same */
-    uint64_t buffers_exhausted;    /* receives that ended for want of a buffer */
-    uint64_t views_copied;         /* views copied out because buffers were scarce or their stream paused */
+    uint64_t buffers_exhausted;    /* receives that ended for want of a buffer that lay ready */
+    uint64_t views_copied;         /* views copied out because buffers were scarce */
     uint64_t stale_completions;    /* results for requests that were no longer known; should stay 0 */
     uint64_t overflows;            /* times the completion queue overflowed; raise completion_entries */
     uint64_t accepts;              /* connections accepted */

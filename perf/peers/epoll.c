@@ -3,7 +3,8 @@
  *
  * It reads until there is no more (a short read says so, too, unless the end is near), writes at once, and keeps what
  * the socket does not take in a buffer of the connection, which is looked after by EPOLLOUT for as long as it is not
- * empty. What comes for a connection that does not take it is not read. Answers that lie side by side go in one write.
+ * empty. What comes for a connection that does not take it is not read. Each message is answered by a call of its own,
+ * which appends to that buffer; all answers to what was read at once leave in one write. Without descriptors it dies.
  */
 #include "perf/peers/peer.h"
 
@@ -28,7 +29,7 @@ enum {
     EVENTS_OVER = EPOLLRDHUP | EPOLLHUP | EPOLLERR,
 };
 
-/* What waits to be written. */
+/* What waits to be written, or is gathered to be. */
 struct buffer {
     uint8_t *data;
     size_t start;
@@ -87,19 +88,27 @@ static size_t buffer_len(const struct buffer *buffer)
     return buffer->end - buffer->start;
 }
 
-static void buffer_append(struct buffer *buffer, const void *data, size_t len)
+/* Makes room for `len` bytes more. */
+static void buffer_reserve(struct buffer *buffer, size_t len)
 {
     size_t kept = buffer_len(buffer);
 
-    if (buffer->end + len > buffer->capacity && buffer->start > 0) {
+    if (buffer->end + len <= buffer->capacity)
+        return;
+    if (buffer->start > 0) {
         memmove(buffer->data, buffer->data + buffer->start, kept);
         buffer->start = 0;
         buffer->end = kept;
     }
-    if (buffer->end + len > buffer->capacity) {
-        buffer->capacity = 2 * buffer->end + len;
-        buffer->data = resize(buffer->data, buffer->capacity);
-    }
+    if (buffer->end + len <= buffer->capacity)
+        return;
+    buffer->capacity = 2 * buffer->end + len;
+    buffer->data = resize(buffer->data, buffer->capacity);
+}
+
+static void buffer_append(struct buffer *buffer, const void *data, size_t len)
+{
+    buffer_reserve(buffer, len);
     memcpy(buffer->data + buffer->end, data, len);
     buffer->end += len;
 }
@@ -235,19 +244,28 @@ static void write_pieces(struct connection *connection, const struct iovec *piec
     watch(connection, EPOLL_CTL_MOD, EVENTS_READ | EPOLLOUT);
 }
 
-/* The socket takes more. */
-static void write_kept(struct connection *connection)
+/* Writes what the buffer holds, as far as the socket takes it. */
+static void write_buffer(struct connection *connection)
 {
     struct buffer *buffer = &connection->buffer;
+    size_t written = 1;
 
-    while (buffer_len(buffer) > 0) {
+    while (buffer_len(buffer) > 0 && written > 0) {
         struct iovec piece = {.iov_base = buffer->data + buffer->start, .iov_len = buffer_len(buffer)};
-        size_t written = write_some(connection, &piece, 1);
 
-        if (connection->is_dead || written == 0)
+        written = write_some(connection, &piece, 1);
+        if (connection->is_dead)
             return;
         buffer_drop(buffer, written);
     }
+}
+
+/* The socket takes more. */
+static void write_kept(struct connection *connection)
+{
+    write_buffer(connection);
+    if (connection->is_dead || buffer_len(&connection->buffer) > 0)
+        return;
     watch(connection, EPOLL_CTL_MOD, EVENTS_READ);
     if (connection->partner->is_held)
         make_ready(connection->partner);
@@ -325,6 +343,27 @@ static void spread(const struct connection *origin, const struct messages *messa
     }
 }
 
+/* What somebody calls who has an answer: it is copied, and leaves when all that was read is answered. */
+static void send_message(struct connection *connection, const void *data, size_t len)
+{
+    buffer_append(&connection->buffer, data, len);
+}
+
+/* Its buffer is empty, or nothing would have been read. */
+static void answer(struct connection *connection, const struct messages *messages)
+{
+    buffer_reserve(&connection->buffer, messages->len);
+    for (int i = 0; i < messages->piece_count; i++) {
+        const uint8_t *data = messages->pieces[i].iov_base;
+
+        for (size_t done = 0; done < messages->pieces[i].iov_len; done += options.size)
+            send_message(connection, data + done, options.size);
+    }
+    write_buffer(connection);
+    if (!connection->is_dead && buffer_len(&connection->buffer) > 0)
+        watch(connection, EPOLL_CTL_MOD, EVENTS_READ | EPOLLOUT);
+}
+
 static void take_messages(struct connection *connection, uint8_t *data, size_t len)
 {
     size_t before = connection->partial_len;
@@ -336,7 +375,7 @@ static void take_messages(struct connection *connection, uint8_t *data, size_t l
     if (messages.len > 0 && options.role == PEER_FANOUT)
         spread(connection, &messages);
     else if (messages.len > 0)
-        write_pieces(connection, messages.pieces, messages.piece_count, messages.len);
+        answer(connection, &messages);
     if (!connection->is_dead)
         keep_partial(connection, data + len - rest, rest);
 }

@@ -8,9 +8,13 @@
  * everything ("quiet"). Where it does not, the rest waits in the kernel, and its source is not read beyond a limit
  * (and beyond what a multishot receive still brings until it is cancelled).
  *
+ * In role messages that is a trick which no rival may use, as answers that differ from the questions cannot: no call
+ * and no copy is made for a message. Whole messages that lie side by side go back as they lie.
+ *
  * What it leaves out: whatever a library is for. No callbacks, timers or statistics, no other thread, no other way if
- * the kernel lacks one, no limit of all memory; what it cannot have or handle (no descriptors left), it dies of. Nor
- * does it splice, which the ring does on helper threads, or send without a copy, which loopback makes anyway.
+ * the kernel lacks one, no limit of all memory; what it cannot have or handle (no descriptors left), it dies of. It
+ * forwards a reset as an end. Nor does it splice, which the ring does on helper threads, or send without a copy, which
+ * loopback makes anyway.
  */
 #include "perf/peers/peer.h"
 

@@ -2,8 +2,9 @@
  * The peer on epoll alone, edge-triggered: what an expert writes who wants no library.
  *
  * It reads until there is no more (a short read says so, too, unless the end is near), writes at once, and keeps what
- * the socket does not take in a buffer of the connection, which is looked after by EPOLLOUT for as long as it is not
- * empty. What comes for a connection that does not take it is not read. Each message is answered by a call of its own,
+ * the socket does not take in a buffer of the connection, which is written when EPOLLOUT tells of room. A TCP socket is
+ * registered once, with everything: it tells of room only behind a write that was cut short. A Unix socket does so each
+ * time its other side has read; there EPOLLOUT is asked for only while the buffer is not empty. What comes for a connection that does not take it is not read. Each message is answered by a call of its own,
  * which appends to that buffer; all answers to what was read at once leave in one write. Without descriptors it dies.
  */
 #include "perf/peers/peer.h"
@@ -26,6 +27,7 @@ enum {
     WRITE_SIZE = 256 << 10, /* a source writes about so much at once */
     KEPT_MAX = 65536,       /* an empty buffer larger than that is freed */
     EVENTS_READ = EPOLLIN | EPOLLRDHUP,
+    EVENTS_ALL = EVENTS_READ | EPOLLOUT,
     EVENTS_OVER = EPOLLRDHUP | EPOLLHUP | EPOLLERR,
 };
 
@@ -46,6 +48,7 @@ struct connection {
     uint8_t *partial; /* of a message that has begun to arrive; allocated once, for a whole one */
     size_t partial_len;
     size_t source_offset; /* what of the current write of a source was taken */
+    bool is_tcp;
     bool is_connecting;
     bool is_ready;  /* in `ready`: something may be read or written, without an event that says so */
     bool is_held;   /* there may be something to read, when the partner takes it */
@@ -145,11 +148,30 @@ static void make_ready(struct connection *connection)
     ready = connection;
 }
 
-static struct connection *connection_create(int fd)
+static void watch_first(struct connection *connection)
+{
+    bool writes_first = connection->is_tcp || options.role == PEER_SOURCE;
+
+    watch(connection, EPOLL_CTL_ADD, writes_first ? EVENTS_ALL : EVENTS_READ);
+}
+
+/* Behind every write that left something, and when nothing is left any more. */
+static void watch_room(struct connection *connection, bool is_wanted)
+{
+    if (!connection->is_tcp)
+        watch(connection, EPOLL_CTL_MOD, is_wanted ? EVENTS_ALL : EVENTS_READ);
+}
+
+static struct connection *connection_create(int fd, sa_family_t family)
 {
     struct connection *connection = resize(NULL, sizeof *connection);
 
-    *connection = (struct connection){.fd = fd, .place = open_count, .partner = connection};
+    *connection = (struct connection){
+        .fd = fd,
+        .place = open_count,
+        .partner = connection,
+        .is_tcp = family == AF_INET,
+    };
     if (open_count == open_capacity) {
         open_capacity = 2 * open_capacity + 64;
         open_connections = resize(open_connections, open_capacity * sizeof(void *));
@@ -241,7 +263,7 @@ static void write_pieces(struct connection *connection, const struct iovec *piec
     if (connection->is_dead || written == len)
         return;
     keep(connection, pieces, piece_count, written);
-    watch(connection, EPOLL_CTL_MOD, EVENTS_READ | EPOLLOUT);
+    watch_room(connection, true);
 }
 
 /* Writes what the buffer holds, as far as the socket takes it. */
@@ -260,13 +282,15 @@ static void write_buffer(struct connection *connection)
     }
 }
 
-/* The socket takes more. */
+/* The socket takes more: said also to who has nothing to write. */
 static void write_kept(struct connection *connection)
 {
+    if (buffer_len(&connection->buffer) == 0)
+        return;
     write_buffer(connection);
     if (connection->is_dead || buffer_len(&connection->buffer) > 0)
         return;
-    watch(connection, EPOLL_CTL_MOD, EVENTS_READ);
+    watch_room(connection, false);
     if (connection->partner->is_held)
         make_ready(connection->partner);
     if (connection->partner->has_ended)
@@ -361,7 +385,7 @@ static void answer(struct connection *connection, const struct messages *message
     }
     write_buffer(connection);
     if (!connection->is_dead && buffer_len(&connection->buffer) > 0)
-        watch(connection, EPOLL_CTL_MOD, EVENTS_READ | EPOLLOUT);
+        watch_room(connection, true);
 }
 
 static void take_messages(struct connection *connection, uint8_t *data, size_t len)
@@ -433,12 +457,12 @@ static void read_all(struct connection *connection, bool is_ending)
 
 /* -- Accepting and connecting -------------------------------------------------------------------------------- */
 
-static void connected(struct connection *upstream, int operation)
+/* Nothing is read or written before both are there. */
+static void connected(struct connection *upstream)
 {
     upstream->is_connecting = false;
     upstream->partner->is_connecting = false;
-    watch(upstream, operation, EVENTS_READ);
-    watch(upstream->partner, EPOLL_CTL_ADD, EVENTS_READ);
+    watch_first(upstream->partner);
 }
 
 /* A Unix socket is connected at once, or told to come again; a TCP socket says by EPOLLOUT how it went. */
@@ -446,14 +470,16 @@ static void try_connect(struct connection *upstream)
 {
     const struct peer_address *address = &options.upstream;
 
-    if (connect(upstream->fd, &address->any, address->len) == 0)
-        connected(upstream, EPOLL_CTL_ADD);
-    else if (errno == EINPROGRESS)
-        watch(upstream, EPOLL_CTL_ADD, EPOLLOUT);
-    else if (errno == EAGAIN)
+    if (connect(upstream->fd, &address->any, address->len) == 0) {
+        connected(upstream);
+        watch_first(upstream);
+    } else if (errno == EINPROGRESS) {
+        watch_first(upstream);
+    } else if (errno == EAGAIN) {
         make_ready(upstream);
-    else
+    } else {
         connection_close(upstream);
+    }
 }
 
 static void take_connected(struct connection *upstream)
@@ -465,7 +491,7 @@ static void take_connected(struct connection *upstream)
     if (error)
         connection_close(upstream);
     else
-        connected(upstream, EPOLL_CTL_MOD);
+        connected(upstream);
 }
 
 static void connect_upstream(struct connection *connection)
@@ -479,7 +505,7 @@ static void connect_upstream(struct connection *connection)
         peer_die("socket", errno);
     if (family == AF_INET)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    upstream = connection_create(fd);
+    upstream = connection_create(fd, family);
     upstream->partner = connection;
     upstream->is_connecting = true;
     connection->partner = upstream;
@@ -499,11 +525,11 @@ static void accept_some(void)
             peer_die("accept", errno);
         if (fd < 0)
             return;
-        connection = connection_create(fd);
+        connection = connection_create(fd, options.listen.any.sa_family);
         if (options.role == PEER_FORWARD)
             connect_upstream(connection);
         else
-            watch(connection, EPOLL_CTL_ADD, options.role == PEER_SOURCE ? EPOLLOUT | EPOLLRDHUP : EVENTS_READ);
+            watch_first(connection);
     }
 }
 

@@ -196,6 +196,19 @@ static void connection_close(struct connection *connection)
     connection_close(connection->partner);
 }
 
+/* It broke: with a partner, both sides shall hear of a reset, not of an end. (To Unix sockets it means nothing.) */
+static void connection_break(struct connection *connection)
+{
+    const struct linger reset = {.l_onoff = 1};
+    struct connection *partner = connection->partner;
+
+    if (partner != connection && !connection->is_dead) {
+        setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        setsockopt(partner->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
+    connection_close(connection);
+}
+
 static void bury(void)
 {
     while (dead) {
@@ -234,7 +247,7 @@ static size_t write_some(struct connection *connection, const struct iovec *piec
                                   : sendmsg(connection->fd, &message, MSG_NOSIGNAL);
     while (result < 0 && errno == EINTR);
     if (result < 0 && errno != EAGAIN)
-        connection_close(connection);
+        connection_break(connection);
     return result < 0 ? 0 : (size_t)result;
 }
 
@@ -423,12 +436,18 @@ static void take_end(struct connection *connection)
         finish(connection->partner);
 }
 
+/* Whether what comes can go on: nothing waits before it. */
+static bool is_taken(const struct connection *connection)
+{
+    return options.role == PEER_FANOUT || buffer_len(&connection->partner->buffer) == 0;
+}
+
 /* Returns whether there may be more. */
 static bool read_some(struct connection *connection, bool is_ending)
 {
     ssize_t result;
 
-    if (buffer_len(&connection->partner->buffer) > 0 && options.role != PEER_FANOUT) {
+    if (!is_taken(connection)) {
         connection->is_held = true;
         return false;
     }
@@ -440,9 +459,11 @@ static bool read_some(struct connection *connection, bool is_ending)
     }
     if (result == 0)
         take_end(connection);
-    else if (errno != EAGAIN && errno != EINTR)
-        connection_close(connection);
-    return result < 0 && errno == EINTR;
+    else if (errno == EINTR)
+        return true;
+    else if (errno != EAGAIN)
+        connection_break(connection);
+    return false;
 }
 
 static void read_all(struct connection *connection, bool is_ending)
@@ -478,7 +499,7 @@ static void try_connect(struct connection *upstream)
     } else if (errno == EAGAIN) {
         make_ready(upstream);
     } else {
-        connection_close(upstream);
+        connection_break(upstream);
     }
 }
 
@@ -489,7 +510,7 @@ static void take_connected(struct connection *upstream)
 
     getsockopt(upstream->fd, SOL_SOCKET, SO_ERROR, &error, &len);
     if (error)
-        connection_close(upstream);
+        connection_break(upstream);
     else
         connected(upstream);
 }
@@ -557,8 +578,8 @@ static void take(struct connection *connection, uint32_t events)
         write_kept(connection);
     if (connection->is_dead)
         return;
-    if (connection->has_ended && (events & EPOLLERR)) /* nobody reads it any more to be told */
-        connection_close(connection);
+    if ((events & EPOLLERR) && (connection->has_ended || !is_taken(connection))) /* nobody would be told */
+        connection_break(connection);
     else if (events & (EVENTS_READ | EVENTS_OVER))
         read_all(connection, events & EVENTS_OVER);
 }

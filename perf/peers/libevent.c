@@ -10,8 +10,10 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/listener.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -94,18 +96,41 @@ static void connection_free(struct connection *connection)
         free_one(partner);
 }
 
-/* Our end is told behind what is queued. When the other end has told its own, the connection is over. May free it. */
+/* The library has no way to say so. Unix sockets know no reset. */
+static void close_next_by_reset(struct connection *connection)
+{
+    const struct linger reset = {.l_onoff = 1};
+
+    setsockopt(bufferevent_getfd(connection->bufferevent), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+/* It broke: with a partner, both sides shall hear of a reset, not of an end. */
+static void connection_break(struct connection *connection)
+{
+    if (connection->partner) {
+        close_next_by_reset(connection);
+        close_next_by_reset(connection->partner);
+    }
+    connection_free(connection);
+}
+
+/*
+ * Our end is told behind what is queued. When the other end has told its own, the connection is over, and closing it
+ * tells ours. May free it.
+ */
 static void go_on_ending(struct connection *connection)
 {
     struct connection *partner = connection->partner;
 
     if (!connection->is_ending || queued(connection) > 0)
         return;
+    if (connection->has_ended && (!partner || partner->is_finished)) {
+        connection_free(connection);
+        return;
+    }
     if (!connection->is_finished)
         shutdown(bufferevent_getfd(connection->bufferevent), SHUT_WR);
     connection->is_finished = true;
-    if (connection->has_ended && (!partner || partner->is_finished))
-        connection_free(connection);
 }
 
 static void connection_end(struct connection *connection)
@@ -195,16 +220,18 @@ static void on_write(struct bufferevent *bufferevent, void *user)
 static void on_event(struct bufferevent *bufferevent, short what, void *user)
 {
     struct connection *connection = user;
+    int one = 1;
 
     (void)bufferevent;
     if (what & BEV_EVENT_CONNECTED) {
-        peer_set_nodelay(&server.options, bufferevent_getfd(bufferevent));
+        if (server.options.upstream.any.sa_family == AF_INET)
+            setsockopt(bufferevent_getfd(bufferevent), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         bufferevent_enable(connection->partner->bufferevent, EV_READ);
     } else if (what & BEV_EVENT_EOF) {
         connection->has_ended = true;
         server.role->end(connection);
     } else {
-        connection_free(connection);
+        connection_break(connection);
     }
 }
 
@@ -338,7 +365,7 @@ static void forward_open(struct connection *connection)
     connection->partner = upstream;
     bufferevent_enable(upstream->bufferevent, EV_READ);
     if (bufferevent_socket_connect(upstream->bufferevent, &address->any, (int)address->len) < 0)
-        connection_free(connection);
+        connection_break(connection);
 }
 
 static void forward_take(struct connection *connection, struct evbuffer *bytes)
@@ -365,7 +392,6 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     (void)address;
     (void)len;
     (void)user;
-    peer_set_nodelay(&server.options, fd);
     if (server.role->open)
         server.role->open(connection);
     else
@@ -405,14 +431,17 @@ static void create_base(void)
 int main(int argc, char **argv)
 {
     struct evconnlistener *listener;
+    int fd;
 
     peer_read_arguments(argc, argv, &server.options);
     choose_role();
     server.everyone.next = &server.everyone;
     server.everyone.previous = &server.everyone;
     create_base();
+    fd = peer_listen(&server.options);
+    peer_set_nodelay(&server.options, fd); /* who is accepted inherits it */
     listener = evconnlistener_new(server.base, on_accept, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
-                                  PEER_BACKLOG, peer_listen(&server.options));
+                                  PEER_BACKLOG, fd);
     if (!listener)
         peer_die("evconnlistener_new", errno);
     peer_announce(&server.options);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 enum {
@@ -87,12 +88,13 @@ static void *allocate(size_t size)
 
 /* -- Connections --------------------------------------------------------------------------------------------- */
 
-static struct connection *connection_create(void)
+/* `family`: the listener's for one that is accepted, the upstream's for one that connects there. */
+static struct connection *connection_create(sa_family_t family)
 {
     struct connection *connection = allocate(sizeof *connection);
 
     *connection = (struct connection){0};
-    if (server.options.listen.any.sa_family == AF_INET)
+    if (family == AF_INET)
         uv_tcp_init(&server.loop, &connection->tcp);
     else
         uv_pipe_init(&server.loop, &connection->pipe, 0);
@@ -130,31 +132,67 @@ static void connection_close(struct connection *connection)
         close_one(partner);
 }
 
+/* uv_tcp_close_reset() would refuse one whose own direction has ended. Unix sockets know no reset. */
+static void close_next_by_reset(struct connection *connection)
+{
+    const struct linger reset = {.l_onoff = 1};
+    uv_os_fd_t fd;
+
+    if (uv_fileno(&connection->handle, &fd) == 0)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+/* It broke: with a partner, both sides shall hear of a reset, not of an end. */
+static void connection_break(struct connection *connection)
+{
+    if (connection->partner && !uv_is_closing(&connection->handle)) {
+        close_next_by_reset(connection);
+        close_next_by_reset(connection->partner);
+    }
+    connection_close(connection);
+}
+
+/* What is sent next would be its end, and that is all that is missing. */
+static bool is_over(const struct connection *connection)
+{
+    const struct connection *partner = connection->partner;
+
+    return connection->has_ended && (!partner || partner->is_finished);
+}
+
 static void on_shutdown(uv_shutdown_t *shutdown, int status)
 {
     struct connection *connection = shutdown->handle->data;
-    struct connection *partner = connection->partner;
 
     free(shutdown);
     if (uv_is_closing(&connection->handle))
         return;
     connection->is_finished = true;
-    if (status < 0 || (connection->has_ended && (!partner || partner->is_finished)))
+    if (status < 0)
+        connection_break(connection);
+    else if (is_over(connection))
         connection_close(connection);
 }
 
-/* Ends our direction behind what is queued. When the other end has ended its own, the connection is over. */
+/*
+ * Ends our direction behind what is queued. When the other end has ended its own, the connection is over: with nothing
+ * queued that is now, and closing it tells the end.
+ */
 static void connection_end(struct connection *connection)
 {
     uv_shutdown_t *shutdown;
 
     if (connection->is_ending)
         return;
+    if (is_over(connection) && uv_stream_get_write_queue_size(&connection->stream) == 0) {
+        connection_close(connection);
+        return;
+    }
     connection->is_ending = true;
     shutdown = allocate(sizeof *shutdown);
     if (uv_shutdown(shutdown, &connection->stream, on_shutdown) < 0) {
         free(shutdown);
-        connection_close(connection);
+        connection_break(connection);
     }
 }
 
@@ -178,14 +216,14 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
         connection->has_ended = true;
         server.role->end(connection);
     } else if (count < 0) {
-        connection_close(connection);
+        connection_break(connection);
     }
 }
 
 static void connection_read(struct connection *connection)
 {
     if (uv_read_start(&connection->stream, on_allocate, on_read) < 0)
-        connection_close(connection);
+        connection_break(connection);
 }
 
 /* Reads no more from `reader` while too much is queued to `writer`: the two are one, except in forwarding. */
@@ -240,7 +278,7 @@ static void on_write(uv_write_t *write, int status)
     if (uv_is_closing(&connection->handle))
         return;
     if (status < 0)
-        connection_close(connection);
+        connection_break(connection);
     else
         resume_behind(connection->partner ? connection->partner : connection, connection);
 }
@@ -257,7 +295,7 @@ static void write_request(struct connection *connection, struct request *request
     if (uv_write(&request->write, &connection->stream, pieces, count, done) == 0)
         return;
     request_give_back(request);
-    connection_close(connection);
+    connection_break(connection);
 }
 
 /* How many bytes the kernel took at once: 0 also if there is a queue, or the connection has just broken. */
@@ -266,7 +304,7 @@ static size_t try_write(struct connection *connection, const uv_buf_t *pieces, u
     int sent = uv_try_write(&connection->stream, pieces, count);
 
     if (sent < 0 && sent != UV_EAGAIN)
-        connection_close(connection);
+        connection_break(connection);
     return sent > 0 ? (size_t)sent : 0;
 }
 
@@ -471,7 +509,7 @@ static void on_connect(uv_connect_t *connect, int status)
     if (uv_is_closing(&upstream->handle))
         return;
     if (status < 0) {
-        connection_close(upstream);
+        connection_break(upstream);
         return;
     }
     if (server.options.upstream.any.sa_family == AF_INET)
@@ -484,7 +522,7 @@ static void on_connect(uv_connect_t *connect, int status)
 static void forward_open(struct connection *connection)
 {
     const struct peer_address *address = &server.options.upstream;
-    struct connection *upstream = connection_create();
+    struct connection *upstream = connection_create(address->any.sa_family);
     uv_connect_t *connect = allocate(sizeof *connect);
 
     upstream->partner = connection;
@@ -493,7 +531,7 @@ static void forward_open(struct connection *connection)
         uv_pipe_connect(connect, &upstream->pipe, address->local.sun_path, on_connect);
     } else if (uv_tcp_connect(connect, &upstream->tcp, &address->any, on_connect) < 0) {
         free(connect);
-        connection_close(connection);
+        connection_break(connection);
     }
 }
 
@@ -504,9 +542,22 @@ static void forward_take(struct connection *connection, const char *bytes, size_
         pause_behind(connection, connection->partner);
 }
 
+/* libuv tells an end also of one that was reset, if bytes were still to be read. */
+static bool was_reset(const struct connection *connection)
+{
+    uv_os_fd_t fd;
+    int error = 0;
+    socklen_t len = sizeof error;
+
+    return uv_fileno(&connection->handle, &fd) == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error;
+}
+
 static void forward_end(struct connection *connection)
 {
-    connection_end(connection->partner);
+    if (was_reset(connection))
+        connection_break(connection);
+    else
+        connection_end(connection->partner);
 }
 
 static const struct role forward = {.open = forward_open, .take = forward_take, .end = forward_end};
@@ -519,13 +570,11 @@ static void on_connection(uv_stream_t *listener, int status)
 
     if (status < 0)
         return;
-    connection = connection_create();
+    connection = connection_create(server.options.listen.any.sa_family);
     if (uv_accept(listener, &connection->stream) < 0) {
         connection_close(connection);
         return;
     }
-    if (server.options.listen.any.sa_family == AF_INET)
-        uv_tcp_nodelay(&connection->tcp, 1);
     if (server.role->open)
         server.role->open(connection);
     else
@@ -566,6 +615,7 @@ static void start_listening(void)
 {
     int fd = peer_listen(&server.options);
 
+    peer_set_nodelay(&server.options, fd); /* who is accepted inherits it */
     if (server.options.listen.any.sa_family == AF_INET) {
         uv_tcp_init(&server.loop, &server.listener.tcp);
         die_if(uv_tcp_open(&server.listener.tcp, fd), "uv_tcp_open");

@@ -24,7 +24,7 @@ enum {
     ACCEPTS_MAX = 64,   /* at a time; the listener is level-triggered */
     TRANSFERS_MAX = 16, /* reads or writes of one connection before the others have their turn */
     READ_SIZE = 256 << 10,
-    WRITE_SIZE = 256 << 10, /* a source writes about so much at once */
+    WRITE_SIZE = 512 << 10, /* a source writes about so much at once */
     KEPT_MAX = 65536,       /* an empty buffer larger than that is freed */
     EVENTS_READ = EPOLLIN | EPOLLRDHUP,
     EVENTS_ALL = EVENTS_READ | EPOLLOUT,

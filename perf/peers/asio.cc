@@ -44,7 +44,7 @@ enum : std::size_t {
     FORWARD_SIZE = PEER_FORWARD_MAX / 2, /* of each of two */
     SINK_SIZE = 256 << 10,
     /* A source writes about so much at once: what waits anyway is gathered. */
-    SOURCE_SIZE = 256 << 10,
+    SOURCE_SIZE = 512 << 10,
     /* Of answers that are not taken: then no more questions are read. */
     ANSWERS_MAX = 256 << 10,
     /* Calls in a row that one connection gets before the others have theirs. */

@@ -2,6 +2,8 @@
  * The peer on libevent, with its bufferevents. Bytes move from buffer to buffer without a copy wherever the library can
  * do so. What is to be sent is written at once (evbuffer_write), and the rest left to the bufferevent, which otherwise
  * would ask the kernel twice whether the socket is ready before it writes for the first time.
+ *
+ * What cannot be helped: a bufferevent reads 4 KiB at a time, and asks before each read how much there is (FIONREAD).
  */
 #include "perf/peers/peer.h"
 

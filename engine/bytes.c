@@ -245,14 +245,13 @@ int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t l
         bytes_join(to, from);
         return 0;
     }
-    for (slice = from->first; slice && slice->len <= rest; slice = slice->next)
+    for (slice = from->first; slice->len <= rest; slice = slice->next) /* one is longer: `len` are not all */
         rest -= slice->len;
     if (rest > 0 && !(split = pool_take_slice(pool)))
         return -ENOMEM;
     while (from->first != slice)
         append_slice(to, detach_first(from));
     if (split) {
-        assert(slice); /* `rest` is a part of it */
         *split = (struct slice){.data = slice->data, .len = rest, .buffer = slice->buffer};
         sluice_buffer_hold(split->buffer);
         append_slice(to, split);

@@ -2,6 +2,7 @@
 #ifndef ENGINE_BYTES_H
 #define ENGINE_BYTES_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -57,7 +58,8 @@ static inline bool bytes_append_short(struct bytes *bytes, const void *data, siz
     if (len == 0 || !last || last != bytes->copied)
         return false;
     block = (struct block *)last->buffer; /* its first member */
-    if (len > block->capacity - block->used || last->data + last->len != block->data + block->used)
+    assert(last->data + last->len == block->data + block->used);
+    if (len > block->capacity - block->used)
         return false;
     memcpy(block->data + block->used, data, len);
     block->used += len;

@@ -34,7 +34,7 @@ static void prepare_receive(struct transport *transport, struct io_uring_sqe *en
 {
     struct sluice_engine *engine = transport->stream.engine;
     bool is_unix = container_of(transport, struct socket_stream, transport)->is_unix;
-    uint32_t flags = engine_uses(engine, RING_RECEIVE_BUNDLE) ? RING_RECEIVE_BUNDLED : 0;
+    uint32_t flags = 0;
 
     /*
      * Since Linux 6.17 a Unix socket tells how much more there is, and an end does not count: a multishot receive that
@@ -43,6 +43,9 @@ static void prepare_receive(struct transport *transport, struct io_uring_sqe *en
      */
     if (engine_uses(engine, RING_MULTISHOT_RECEIVE) && !is_unix)
         flags |= RING_RECEIVE_AGAIN;
+    /* Streams gain by a bundle; small messages lose some 3 % by it. */
+    if (engine_uses(engine, RING_RECEIVE_BUNDLE) && transport->fills_buffers)
+        flags |= RING_RECEIVE_BUNDLED;
     ring_prep_receive(entry, transport->read_fd, engine->leases.buffers.group, flags);
 }
 

@@ -78,6 +78,14 @@ static size_t take_buffer(struct transport *transport, uint16_t id, size_t len)
     return view.len;
 }
 
+/* From now on a receive may fill several. One that goes on into one at a time is ended, and armed again. */
+static void expect_more(struct transport *transport)
+{
+    transport->fills_buffers = true;
+    if (transport->receive.is_armed)
+        engine_cancel(transport->stream.engine, &transport->receive);
+}
+
 /* The bytes that arrived, if the completion has any: in one buffer, or in several. Also an empty one was taken. */
 static void take_bytes(struct transport *transport, const struct io_uring_cqe *completion)
 {
@@ -88,6 +96,8 @@ static void take_bytes(struct transport *transport, const struct io_uring_cqe *c
     if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
         return;
     counter_add(&engine->counters.bytes_received, left);
+    if (left >= engine->leases.buffers.size && !transport->fills_buffers && engine_uses(engine, RING_RECEIVE_BUNDLE))
+        expect_more(transport);
     while (left > engine->leases.buffers.size) {
         uint16_t next = buffers_behind(&engine->leases.buffers, id); /* before this one goes back */
 

@@ -108,7 +108,7 @@ int buffers_init(struct buffers *buffers, struct ring *ring, uint16_t group, uin
     assert((count & (count - 1)) == 0);
     assert(size > 0);
     assert(window > 0);
-    *buffers = (struct buffers){.count = count, .size = size, .group = group};
+    *buffers = (struct buffers){.count = count, .size = size, .calm = BUFFERS_CALM, .group = group};
     buffers->window = window < count ? window : count;
     buffers->narrowest = buffers->window;
     result = map_all(buffers, wants_huge_pages);
@@ -137,7 +137,6 @@ static void set_window(struct buffers *buffers, uint32_t window)
 {
     buffers->window = window;
     buffers->lent = 0;
-    buffers->most_lent = 0;
     buffers->filled = 0;
 }
 
@@ -145,7 +144,7 @@ static void narrow(struct buffers *buffers)
 {
     uint32_t half = buffers->window / 2;
 
-    set_window(buffers, half < buffers->most_lent || half < buffers->narrowest ? buffers->window : half);
+    set_window(buffers, half < buffers->narrowest ? buffers->narrowest : half);
 }
 
 uint8_t *buffers_lend(struct buffers *buffers, uint16_t id, size_t len)
@@ -154,10 +153,8 @@ uint8_t *buffers_lend(struct buffers *buffers, uint16_t id, size_t len)
     assert(buffers->available >= buffers->offered);
     buffers->offered--;
     buffers->available--;
-    if (buffers->most_lent < buffers->count - buffers->available)
-        buffers->most_lent = buffers->count - buffers->available;
     buffers->filled += len;
-    if (++buffers->lent == BUFFERS_CALM)
+    if (++buffers->lent == buffers->calm)
         narrow(buffers);
     offer_one(buffers);
     return buffer_at(buffers, id);
@@ -187,6 +184,7 @@ void buffers_widen(struct buffers *buffers)
         return;
     if (buffers->filled / buffers->lent * buffers->window >= BUFFERS_HOT)
         return;
+    buffers->calm = buffers->calm < BUFFERS_CALM_MAX ? 2 * buffers->calm : BUFFERS_CALM_MAX;
     set_window(buffers, 2 * buffers->window < buffers->count ? 2 * buffers->window : buffers->count);
     for (uint32_t i = buffers->offered; i < buffers->window; i++)
         offer_one(buffers);

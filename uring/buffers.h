@@ -6,7 +6,8 @@
  *
  * The kernel takes them in the order in which they are offered, so if all were, each would be used in its turn and none
  * would be in the processor's cache any more. So only a window of them is on offer, and what came back last goes out
- * first. Whoever finds the window empty widens it; after a while in which half of it would have done, it narrows.
+ * first. Whoever finds the window empty widens it. When nobody has for a while, it narrows; and the while doubles with
+ * each want, so that a crowd that needs many is not tried again and again.
  */
 #ifndef URING_BUFFERS_H
 #define URING_BUFFERS_H
@@ -20,8 +21,9 @@
 struct ring;
 
 enum {
-    BUFFERS_CALM = 16384,  /* buffers lent without a want of them, after which the window may narrow */
-    BUFFERS_HOT = 1 << 20, /* bytes, about as many as stay in a cache: who fills more at a time is given no more */
+    BUFFERS_CALM = 16384,       /* buffers lent without a want of them, after which the window narrows, at first */
+    BUFFERS_CALM_MAX = 1 << 24, /* …and in the end */
+    BUFFERS_HOT = 1 << 20,      /* bytes, about as many as stay in a cache: who fills more at a time is given no more */
 };
 
 struct buffers {
@@ -34,9 +36,9 @@ struct buffers {
     uint32_t offered;   /* with the kernel, or on their way there */
     uint32_t window;    /* how many to offer */
     uint32_t narrowest; /* what the window was first */
-    uint32_t lent;      /* buffers, since the window was last looked at */
-    uint32_t most_lent; /* …at a time */
+    uint32_t lent;      /* buffers, since the window last changed */
     uint64_t filled;    /* bytes in them */
+    uint32_t calm;      /* how many may be lent before it narrows */
     uint16_t *spare;    /* a stack of the others */
     uint16_t *places;   /* where in the ring each was offered last */
     uint16_t group;

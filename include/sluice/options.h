@@ -53,7 +53,7 @@ struct sluice_engine_options {
      * many messages find none, twice as many do, and fewer again after a while. Default 32; at most all.
      */
     uint32_t receive_buffer_window;
-    uint32_t huge_pages;           /* 1: put receive buffers on huge pages if there are any; default 0 */
+    uint32_t huge_pages; /* 1: put receive buffers on huge pages if there are any; default 0 */
 
     /*
      * Limits of a stream. It can be given its own for sending: sluice_stream_set_send_limits(). What other threads

@@ -21,7 +21,7 @@ struct request {
     bool is_used;
     bool is_multishot;
     bool is_bundled; /* fills several buffers at once */
-    bool is_inline; /* is answered when it is submitted */
+    bool is_inline;  /* is answered when it is submitted */
     bool is_zero_copy;
     bool is_deaf;    /* a receive: a send took the news of the reset that it waits for */
     bool is_notice;  /* was answered: only the notification is left */

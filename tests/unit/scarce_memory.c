@@ -1,6 +1,7 @@
 /* Memory that runs out at one exact moment: what could not be had is told, and nothing is half done. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -47,6 +48,33 @@ Test(memory, that_lacks_for_a_part_leaves_the_whole_where_it_is)
     bytes_clear(&from, &pool);
     bytes_clear(&to, &pool);
     cr_assert_eq(buffer.references, 1);
+    pool_finish(&pool);
+}
+
+static bool is_any(const struct sluice_buffer *buffer)
+{
+    return buffer;
+}
+
+Test(memory, that_lacks_for_a_copy_leaves_the_bytes_where_they_lie)
+{
+    struct sluice_buffer buffer;
+    struct sluice_view view = {.data = (const uint8_t *)"0123456789", .len = 10, .buffer = &buffer};
+    struct bytes bytes;
+    struct pool pool;
+
+    pool_init(&pool);
+    bytes_init(&bytes);
+    sluice_buffer_init(&buffer, ignore_release);
+    cr_assert_eq(bytes_append_view(&bytes, &pool, &view), 0);
+    refuse_nothing();
+    refuse(CALL_MALLOC, 1, ENOMEM);
+    cr_assert_eq(bytes_copy_out(&bytes, &pool, is_any), 0);
+    cr_assert_eq(bytes.first->data, view.data);
+    cr_assert_eq(bytes_copy_out(&bytes, &pool, is_any), 1);
+    cr_assert_eq(memcmp(bytes.first->data, view.data, view.len), 0);
+    cr_assert_eq(buffer.references, 1);
+    bytes_clear(&bytes, &pool);
     pool_finish(&pool);
 }
 
@@ -241,4 +269,31 @@ Test(memory, that_lacks_for_zero_copy_costs_only_a_copy)
     close(listener);
     record_finish(&record);
     world_close_empty(&world);
+}
+
+/* -- Engines ------------------------------------------------------------------------------------------------- */
+
+/* Whichever allocation fails, the thread may run where it could before. */
+Test(memory, that_lacks_for_an_engine_leaves_its_thread_where_it_was)
+{
+    struct sluice_engine_options options = {.size = sizeof options};
+    struct sluice_engine *engine;
+    cpu_set_t before;
+    int error = -ENOMEM;
+
+    cr_assert_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    for (options.thread_cpu = 1; !CPU_ISSET(options.thread_cpu - 1, &before); options.thread_cpu++)
+        continue;
+    for (unsigned nth = 1; error; nth++) {
+        cpu_set_t after;
+
+        refuse_nothing();
+        refuse(CALL_CALLOC, nth, ENOMEM);
+        error = sluice_engine_create(&options, &engine);
+        cr_assert_eq(sched_getaffinity(0, sizeof after, &after), 0);
+        cr_assert(error == 0 || error == -ENOMEM, "%d", error);
+        cr_assert(error == 0 || CPU_EQUAL(&before, &after), "the allocation number %u", nth);
+    }
+    sluice_engine_destroy(engine);
+    sched_setaffinity(0, sizeof before, &before);
 }

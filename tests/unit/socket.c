@@ -261,6 +261,18 @@ Test(socket, leaves_a_path_to_who_listens_there_since_it_was_moved)
     remove_folder();
 }
 
+Test(socket, finds_its_path_gone_and_leaves_it_so)
+{
+    const char *path = new_path();
+    struct ring_address address = unix_name(path, strlen(path) + 1);
+
+    listen_on(&address);
+    cr_assert_eq(unlink(path), 0);
+    socket_unlink(none, &address);
+    cr_assert_eq(access(path, F_OK), -1);
+    remove_folder();
+}
+
 /* As long as the first is open, the second cannot have its number. */
 Test(socket, leaves_a_path_to_who_listens_there_since_it_was_removed)
 {

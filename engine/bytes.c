@@ -245,8 +245,9 @@ int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t l
         bytes_join(to, from);
         return 0;
     }
-    for (slice = from->first; slice->len <= rest; slice = slice->next) /* one is longer: `len` are not all */
+    for (slice = from->first; slice && slice->len <= rest; slice = slice->next)
         rest -= slice->len;
+    assert(slice); /* it is longer than the rest: `len` are not all */
     if (rest > 0 && !(split = pool_take_slice(pool)))
         return -ENOMEM;
     while (from->first != slice)

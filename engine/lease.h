@@ -15,8 +15,8 @@ struct leases;
 
 enum {
     /*
-     * Nobody keeps a buffer when at most a quarter is left, so what is kept leaves a quarter; and receivers are fed from
-     * an eighth on. The second is the smaller fraction, or keepers could starve receivers for ever.
+     * Nobody keeps a buffer when at most a quarter is left, so what is kept leaves a quarter; and receivers are fed
+     * from an eighth on. The second is the smaller fraction, or keepers could starve receivers for ever.
      */
     LEASES_SCARCE_FRACTION = 4,
     LEASES_FEED_FRACTION = 8,

@@ -192,6 +192,7 @@ static void start_thread(const struct peer_options *options, const pthread_attr_
 static int accept_one(int listening)
 {
     for (;;) {
+        // cppcheck-suppress nullPointer
         int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 
         if (fd >= 0)

@@ -4,8 +4,9 @@
  * It reads until there is no more (a short read says so, too, unless the end is near), writes at once, and keeps what
  * the socket does not take in a buffer of the connection, which is written when EPOLLOUT tells of room. A TCP socket is
  * registered once, with everything: it tells of room only behind a write that was cut short. A Unix socket does so each
- * time its other side has read; there EPOLLOUT is asked for only while the buffer is not empty. What comes for a connection that does not take it is not read. Each message is answered by a call of its own,
- * which appends to that buffer; all answers to what was read at once leave in one write. Without descriptors it dies.
+ * time its other side has read; there EPOLLOUT is asked for only while the buffer is not empty. What comes for a
+ * connection that does not take it is not read. Each message is answered by a call of its own, which appends to that
+ * buffer; all answers to what was read at once leave in one write. Without descriptors it dies.
  */
 #include "perf/peers/peer.h"
 

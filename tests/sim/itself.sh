@@ -14,7 +14,7 @@ fail() {
 
 # The last line tells how fast it was.
 trace() {
-    "$1" --seed "$2" --count 10 --trace | sed '$d' >"$3"
+    "$1" --seed "$2" --count 20 --trace | sed '$d' >"$3"
     [ "$(wc -l <"$3")" -gt 1000 ] || fail "the trace of seed $2 is short: this check sees nothing"
 }
 

@@ -14,6 +14,7 @@
 
 enum {
     IDLE_LOOKS_MAX = 300,     /* at one moment, without a change: more is a spin */
+    HOARD_MAX = 64,           /* shared buffers of an engine */
     STUCK_MOMENTS_MAX = 3000, /* in which bytes could move and do not: more is starvation */
     PASSED_MAX = 64 * 1024,   /* bytes that a layer may pass down on top of a queue's high mark */
     PREFIX_SPACE = 64 * 1024, /* what layers above may add in front of messages */
@@ -143,29 +144,39 @@ static void check_limits(struct sim *sim, const struct sluice_stream *stream)
             "a queue passes its limit");
 }
 
-/* Shared buffers that the stream holds for a user who takes nothing. Slices of one buffer lie side by side. */
-static uint32_t count_hoarded(const struct sluice_stream *stream)
-{
-    const struct sluice_buffer *last = NULL;
-    uint32_t count = 0;
+/* Shared buffers that paused streams hold: layers may hold parts of one. */
+struct hoard {
+    const struct sluice_buffer *buffers[HOARD_MAX];
+    uint32_t count;
+};
 
+static void add_to_hoard(struct hoard *hoard, const struct sluice_buffer *buffer)
+{
+    for (uint32_t i = 0; i < hoard->count; i++)
+        if (hoard->buffers[i] == buffer)
+            return;
+    if (hoard->count < HOARD_MAX)
+        hoard->buffers[hoard->count++] = buffer;
+}
+
+/* What the stream holds for a user who takes nothing. */
+static void find_hoarded(struct hoard *hoard, const struct sluice_stream *stream)
+{
     if (stream->read_status != SLUICE_READ_PAUSED)
-        return 0;
-    for (const struct slice *slice = stream->held.first; slice; slice = slice->next) {
-        count += buffer_is_lease(slice->buffer) && slice->buffer != last;
-        last = slice->buffer;
-    }
-    return count;
+        return;
+    for (const struct slice *slice = stream->held.first; slice; slice = slice->next)
+        if (buffer_is_lease(slice->buffer))
+            add_to_hoard(hoard, slice->buffer);
 }
 
 /* Paused streams leave the others more buffers than are scarce, unless there is no memory to copy to. */
-static void check_hoards(struct sim *sim, const struct sluice_engine *engine, uint32_t hoarded)
+static void check_hoards(struct sim *sim, const struct sluice_engine *engine, const struct hoard *hoard)
 {
     uint32_t count = engine->leases.buffers.count;
 
-    if (hoarded >= count - count / LEASES_SCARCE_FRACTION && !engine->error && !sim->odds[FAULT_NO_MEMORY] &&
+    if (hoard->count >= count - count / LEASES_SCARCE_FRACTION && !engine->error && !sim->odds[FAULT_NO_MEMORY] &&
         !sim->torture.allocation)
-        sim_violated(sim, "paused streams hold %u of %u shared buffers", hoarded, count);
+        sim_violated(sim, "paused streams hold %u of %u shared buffers", hoard->count, count);
 }
 
 static void check_layer(struct sim *sim, const struct sluice_stream *stream)
@@ -279,17 +290,17 @@ static void check_stream(struct sim *sim, const struct sluice_stream *stream, st
 
 void check_engine(struct sim *sim, const struct sluice_engine *engine, struct watch *watch)
 {
-    uint32_t hoarded = 0;
+    struct hoard hoard = {.count = 0};
     uint64_t queued = 0;
 
     for (const struct link *link = engine->streams.next; link != &engine->streams; link = link->next) {
         const struct sluice_stream *stream = container_of(link, struct sluice_stream, link);
 
         queued += stream->unsent.len;
-        hoarded += count_hoarded(stream);
+        find_hoarded(&hoard, stream);
         check_stream(sim, stream, watch);
     }
-    check_hoards(sim, engine, hoarded);
+    check_hoards(sim, engine, &hoard);
     if (queued != engine->counters.queued_bytes)
         sim_violated(sim, "%llu bytes are queued, and %llu are counted", (unsigned long long)queued,
                      (unsigned long long)engine->counters.queued_bytes);

@@ -270,6 +270,8 @@ static void dispatch(struct sluice_engine *engine)
 /* One turn of the engine; see DESIGN: posts, tasks, timers, the ring, completions. */
 static int take_turn(struct sluice_engine *engine, bool may_wait)
 {
+    bool has_more;
+
     assert(engine_is_mine(engine));
     assert(!engine->is_in_turn);
     engine->is_in_turn = true;
@@ -277,10 +279,15 @@ static int take_turn(struct sluice_engine *engine, bool may_wait)
         engine->now = engine->ring->ops->now(engine->ring);
     mailbox_stay_awake(engine->mailbox);
     mailbox_run(engine->mailbox);
+    /*
+     * Posts that came meanwhile keep us awake: whoever adds to them need not make a system call for it. A loop that is
+     * not ours may sleep all the same, so there every post wakes.
+     */
+    has_more = may_wait && !mailbox_is_empty(engine->mailbox);
     run_tasks(engine);
     timers_run(&engine->timers, engine->now);
     probe_submit(engine->unsubmitted);
-    enter(engine, next_deadline(engine, may_wait));
+    enter(engine, has_more ? 0 : next_deadline(engine, may_wait));
     dispatch(engine);
     counter_add(&engine->counters.turns, 1);
     atomic_store_explicit(&engine->counters.receive_buffers_lent,

@@ -75,9 +75,6 @@ bool mailbox_is_empty(const struct mailbox *mailbox)
 
 bool mailbox_may_sleep(struct mailbox *mailbox)
 {
-    /* Posts that are there keep us awake anyway; whoever adds to them need not make a system call for it. */
-    if (!mailbox_is_empty(mailbox))
-        return false;
     atomic_store(&mailbox->needs_wake, true);
     return mailbox_is_empty(mailbox);
 }

@@ -234,8 +234,8 @@ enum ring_receive_flag {
 };
 
 /*
- * Into buffers of `group`. Not POLL_FIRST: what waits already, say bytes and a
- * reset, is one event to the poll, of which a multishot receive takes the bytes and then waits for another.
+ * Into buffers of `group`. Not POLL_FIRST: what waits already, say bytes and a reset, is one event to the poll, of
+ * which a multishot receive takes the bytes and then waits for another.
  */
 static inline void ring_prep_receive(struct io_uring_sqe *sqe, int fd, uint16_t group, uint32_t flags)
 {

@@ -424,6 +424,51 @@ Test(embed, wakes_for_each_post_of_another_thread)
     }
 }
 
+/* A post that leaves another for the next turn. */
+struct successor {
+    struct sluice_post first;
+    struct sluice_post second;
+    struct sluice_engine *engine;
+};
+
+static void run_second(struct sluice_post *post)
+{
+    (void)post;
+}
+
+static void run_first(struct sluice_post *post)
+{
+    struct successor *successor = (struct successor *)post; /* its first member */
+
+    sluice_engine_post(successor->engine, &successor->second);
+}
+
+/* Its loop should ask how long it may sleep. If it does not, the next post wakes it all the same. */
+Test(embed, is_woken_by_a_post_behind_one_that_waits)
+{
+    struct successor successor = {.first.run = run_first, .second.run = run_second};
+    struct sluice_post late = {.run = run_second};
+    struct net net;
+    struct pollfd sleeper = {.events = POLLIN};
+
+    net_open(&net, NULL);
+    successor.engine = net.engine;
+    sleeper.fd = sluice_engine_fd(net.engine);
+    while (poll(&sleeper, 1, 0) > 0)
+        cr_assert_eq(sluice_engine_turn(net.engine), 0);
+    sluice_engine_post(net.engine, &successor.first);
+    cr_assert_eq(sluice_engine_turn(net.engine), 0);
+    while (poll(&sleeper, 1, 0) > 0) { /* the first one's wake, without a turn */
+        uint64_t count;
+
+        cr_assert_eq(read(sleeper.fd, &count, sizeof count), sizeof count);
+    }
+    sluice_engine_post(net.engine, &late);
+    cr_assert_eq(poll(&sleeper, 1, 0), 1);
+    net_until(&net, sluice_engine_wait_ns(net.engine) > 0);
+    net_close(&net);
+}
+
 /* A post from the loop's own thread, between two turns. */
 Test(embed, runs_what_its_own_thread_posts)
 {

@@ -170,7 +170,9 @@ for _ in $(seq 100); do
     sleep 0.05
 done
 stop
-sleep 0.2
+while grep -qF "$folder/socket" /proc/net/unix; do # the kernel lets go of a ring's sockets some time after its process
+    sleep 0.05
+done
 exec 4>&-
 wait "$idle"
 claim "idle: a peer that ends connections is a failure" equal $? 1

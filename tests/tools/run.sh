@@ -557,7 +557,9 @@ claim "tune: a command that is no server is told" fails_to_start 'echo: the firs
 "$sluice" tune --connections 4 --duration 30ms --rounds 1000 >output 2>errors &
 tune=$!
 started+=("$tune")
-sleep 1.5
+until grep -q '^SigCgt:.*[2367abef]$' "/proc/$tune/status"; do # it hears Ctrl-C from then on
+    sleep 0.05
+done
 kill -INT "$tune"
 await "$tune"
 claim "tune: Ctrl-C ends well" equal $status 0

@@ -37,15 +37,43 @@ static void keep_refused(struct relay *relay, const struct sluice_view *view)
         sluice_stream_pause(relay->source);
 }
 
+/* One send, of as much as may be queued: where all of it never may, even by itself, a part of it. */
+static int send_some(struct sluice_stream *target, struct sluice_view *rest)
+{
+    struct sluice_view part = *rest;
+    int answer = sluice_stream_send_view(target, &part);
+
+    while (answer == -ENOBUFS && part.len > 1 && sluice_stream_queued(target) == 0) {
+        part.len /= 2;
+        answer = sluice_stream_send_view(target, &part);
+    }
+    if (answer >= 0) {
+        rest->data += part.len;
+        rest->len -= part.len;
+    }
+    return answer;
+}
+
+/* Until all is taken, or something is refused: that stays in `rest`. Returns the last answer. */
+static int send_all(struct sluice_stream *target, struct sluice_view *rest)
+{
+    int answer = send_some(target, rest);
+
+    while (answer >= 0 && rest->len > 0)
+        answer = send_some(target, rest);
+    return answer;
+}
+
 void relay_data(struct relay *relay, const struct sluice_view *view)
 {
-    int answer = sluice_stream_send_view(relay->target, view);
+    struct sluice_view rest = *view;
+    int answer = send_all(relay->target, &rest);
 
     assert(relay->refused.buffer == NULL); /* else the source is paused */
     if (answer == SLUICE_FULL)
         sluice_stream_pause(relay->source);
     else if (answer == -ENOBUFS)
-        keep_refused(relay, view);
+        keep_refused(relay, &rest);
     else if (answer < 0 && answer != -EPIPE) /* else the target takes no more, and its owner hears why */
         sluice_stream_abort(relay->source, answer);
 }
@@ -60,7 +88,7 @@ void relay_end(struct relay *relay)
 /* Returns true if the target has taken it and has room for more. */
 static bool offer_refused(struct relay *relay)
 {
-    int answer = sluice_stream_send_view(relay->target, &relay->refused);
+    int answer = send_all(relay->target, &relay->refused);
 
     if (answer == -ENOBUFS)
         return false; /* the next drain will call again */

@@ -46,8 +46,8 @@ struct sluice_engine_options {
 
     uint32_t ring_entries;         /* submission queue entries; default 256 */
     uint32_t completion_entries;   /* completion queue entries; default 4096 */
-    uint32_t receive_buffer_count; /* shared receive buffers, a power of two; default 2048 */
-    uint32_t receive_buffer_size;  /* bytes in each; default 16384 */
+    uint32_t receive_buffer_count; /* shared receive buffers, a power of two; default 1024 */
+    uint32_t receive_buffer_size;  /* bytes in each; default 65536 */
     /*
      * How many of them lie ready for the kernel, so that few are used again and again, and stay in the cache. When
      * many messages find none, twice as many do, and fewer again after a while. Default 32; at most all.

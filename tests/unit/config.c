@@ -56,8 +56,8 @@ Test(config, fills_in_the_defaults_that_the_header_tells)
         .size = sizeof expected,
         .ring_entries = 256,
         .completion_entries = 4096,
-        .receive_buffer_count = 2048,
-        .receive_buffer_size = 16384,
+        .receive_buffer_count = 1024,
+        .receive_buffer_size = 65536,
         .receive_buffer_window = 32,
         .send_high_mark = 512 * KIB,
         .send_low_mark = 128 * KIB,
@@ -705,7 +705,7 @@ Test(config, describes_values_as_their_variables_are_written)
         const char *variable;
         const char *value;
     } defaults[] = {
-        {"SLUICE_RING_ENTRIES", "256"},    {"SLUICE_RECEIVE_BUFFER_SIZE", "16K"},
+        {"SLUICE_RING_ENTRIES", "256"},    {"SLUICE_RECEIVE_BUFFER_SIZE", "64K"},
         {"SLUICE_HUGE_PAGES", "0"},        {"SLUICE_SEND_LOW_MARK", "128K"},
         {"SLUICE_SEND_LIMIT", "16M"},      {"SLUICE_MEMORY_BUDGET", "1G"},
         {"SLUICE_ZERO_COPY_MINIMUM", "0"}, {"SLUICE_BUSY_POLL", "0"},

@@ -200,13 +200,14 @@ static int frame_receive(struct layer *layer, const struct sluice_view *arrived)
     struct sluice_view view = *arrived;
     int error = 0;
 
-    /* An empty message may wait behind the last byte of its length. */
-    while (!error && !layer->stream.is_aborted && (view.len > 0 || (frame->has_length && frame->message_len == 0))) {
+    while (view.len > 0 && !error && !layer->stream.is_aborted) {
         if (!frame->has_length)
             error = take_header(frame, &view);
-        else if (!frame->partial && view.len >= frame->message_len)
-            tell_from_view(frame, &view);
-        else
+        if (error || !frame->has_length)
+            break;
+        if (!frame->partial && view.len >= frame->message_len)
+            tell_from_view(frame, &view); /* also an empty one behind the last byte */
+        else if (view.len > 0)
             error = gather_message(frame, &view);
     }
     return error;

@@ -39,7 +39,7 @@ struct tune_variant {
     struct series measured; /* in the goal's unit */
 };
 
-#define TUNE_VARIANTS_MAX 96
+#define TUNE_VARIANTS_MAX 112
 
 struct tune {
     /* What was asked for. */

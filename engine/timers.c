@@ -10,39 +10,53 @@ static uint64_t tick_at_or_after(uint64_t ns)
     return (ns >> TIMERS_TICK_BITS) + ((ns & ((UINT64_C(1) << TIMERS_TICK_BITS) - 1)) != 0);
 }
 
-static uint64_t slot_of(uint64_t tick, unsigned level)
+/* The slot of a level that a tick is in. */
+static size_t slot_of(uint64_t tick, unsigned level)
 {
-    return (tick >> (level * TIMERS_SLOT_BITS)) & (TIMERS_SLOTS - 1);
+    return level * TIMERS_SLOTS + (tick >> (level * TIMERS_LEVEL_BITS)) % TIMERS_SLOTS;
 }
 
-/* Puts a timer, unlinked, where it belongs as seen from the present. Its tick lies in the future. */
+static void mark_occupied(struct timers *timers, size_t slot)
+{
+    timers->occupied[slot / 64] |= UINT64_C(1) << (slot % 64);
+    timers->levels |= UINT32_C(1) << (slot / TIMERS_SLOTS);
+    timers->next = 0;
+}
+
+/* The last timer of a slot is gone: nobody shall wake up for nothing. */
+static void mark_empty(struct timers *timers, size_t slot)
+{
+    timers->occupied[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+    if (!(timers->occupied[slot / 64] | timers->occupied[slot / 64 ^ 1]))
+        timers->levels &= ~(UINT32_C(1) << (slot / TIMERS_SLOTS));
+    timers->next = 0;
+}
+
+/*
+ * Puts a timer, unlinked, where it belongs as seen from the present. Its tick lies in the future.
+ *
+ * On level 0 none comes into the slot of the present. On a higher level none comes into the slot that follows, because
+ * its tick is two slots away: so each has the time of a slot at least until it must move down.
+ */
 static void put(struct timers *timers, struct sluice_timer *timer)
 {
     uint64_t tick = tick_at_or_after(timer->deadline_ns);
     unsigned level;
-    uint64_t slot;
+    size_t slot;
     struct sluice_timer **first;
 
     if (tick <= timers->tick)
         tick = timers->tick + 1;
-    level = (63 - (unsigned)__builtin_clzll(tick ^ timers->tick)) / TIMERS_SLOT_BITS;
+    level = (63 - (unsigned)__builtin_clzll((tick - timers->tick) / 2 | 1)) / TIMERS_LEVEL_BITS;
     slot = slot_of(tick, level);
-    first = &timers->slots[level][slot];
+    first = &timers->slots[slot];
     timer->next = *first;
-    if (timer->next)
-        timer->next->link = &timer->next;
     timer->link = first;
     *first = timer;
-    timers->occupied[level] |= UINT64_C(1) << slot;
-}
-
-static void unlink_timer(struct sluice_timer *timer)
-{
-    *timer->link = timer->next;
     if (timer->next)
-        timer->next->link = timer->link;
-    timer->next = NULL;
-    timer->link = NULL;
+        timer->next->link = &timer->next;
+    else
+        mark_occupied(timers, slot);
 }
 
 void timers_init(struct timers *timers, uint64_t now_ns)
@@ -61,107 +75,155 @@ void timers_start(struct timers *timers, struct sluice_timer *timer, uint64_t de
 void timers_stop(struct timers *timers, struct sluice_timer *timer)
 {
     struct sluice_timer **link = timer->link;
-    struct sluice_timer **slots = &timers->slots[0][0];
+    size_t slot = ((uintptr_t)link - (uintptr_t)timers->slots) / sizeof(void *); /* if it is the first of one */
 
     if (!link)
         return;
-    unlink_timer(timer);
-    /* The last of its slot clears the slot's bit, so that nobody wakes up for nothing. */
-    if (!*link && link >= slots && link < slots + (size_t)TIMERS_LEVELS * TIMERS_SLOTS) {
-        size_t index = (size_t)(link - slots);
-
-        timers->occupied[index / TIMERS_SLOTS] &= ~(UINT64_C(1) << (index % TIMERS_SLOTS));
-    }
+    *link = timer->next;
+    if (timer->next)
+        timer->next->link = link;
+    else if (slot < TIMERS_LEVELS * TIMERS_SLOTS)
+        mark_empty(timers, slot);
+    timer->next = NULL;
+    timer->link = NULL;
 }
 
-/* The first tick at which a slot is reached, and the level it is on; UINT64_MAX if all are empty. */
-static uint64_t next_event(const struct timers *timers, unsigned *level)
+/* How far it is from a slot to the first occupied one of its level, going round; one is. */
+static unsigned distance(const struct timers *timers, size_t slot)
 {
-    for (unsigned i = 0; i < TIMERS_LEVELS; i++) {
-        if (timers->occupied[i]) {
-            unsigned shift = i * TIMERS_SLOT_BITS;
-            uint64_t slot = (uint64_t)__builtin_ctzll(timers->occupied[i]);
-            unsigned above = shift + TIMERS_SLOT_BITS;
-            uint64_t base = above < 64 ? timers->tick >> above << above : 0;
+    uint64_t near = timers->occupied[slot / 64];
+    uint64_t far = timers->occupied[slot / 64 ^ 1];
+    unsigned skipped = slot % 64;
 
-            /* All timers of a level lie ahead, and before any of a higher level. */
-            assert(slot > slot_of(timers->tick, i));
-            *level = i;
-            return base | slot << shift;
-        }
+    assert(near | far);
+    if (near >> skipped)
+        return (unsigned)__builtin_ctzll(near >> skipped);
+    return 64 - skipped + (unsigned)(far ? __builtin_ctzll(far) : 64 + __builtin_ctzll(near));
+}
+
+/* The tick with which the slot begins that follows the present one. */
+static uint64_t following(const struct timers *timers, unsigned level)
+{
+    unsigned shift = level * TIMERS_LEVEL_BITS;
+
+    return ((timers->tick >> shift) + 1) << shift;
+}
+
+/* …and the next one that has timers: all lie ahead. */
+static uint64_t next_occupied(const struct timers *timers, unsigned level)
+{
+    uint64_t tick = following(timers, level);
+
+    return tick + ((uint64_t)distance(timers, slot_of(tick, level)) << (level * TIMERS_LEVEL_BITS));
+}
+
+/* The next tick at which there is something to do: timers fire, or may move down, so that they need not all at once. */
+static uint64_t find_next(const struct timers *timers)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (uint32_t left = timers->levels; left; left &= left - 1) {
+        unsigned level = (unsigned)__builtin_ctz(left);
+        uint64_t tick = next_occupied(timers, level);
+
+        if (level > 0)
+            tick -= UINT64_C(1) << (level * TIMERS_LEVEL_BITS);
+        if (tick < next)
+            next = tick;
     }
-    return UINT64_MAX;
+    return next > timers->tick ? next : timers->tick + 1; /* more of them may move */
 }
 
 uint64_t timers_next(const struct timers *timers)
 {
-    unsigned level;
-    uint64_t tick = next_event(timers, &level);
+    uint64_t next = timers->next ? timers->next : find_next(timers);
 
-    return tick >> (64 - TIMERS_TICK_BITS) ? TIMERS_NEVER : tick << TIMERS_TICK_BITS;
+    return next >> (64 - TIMERS_TICK_BITS) ? TIMERS_NEVER : next << TIMERS_TICK_BITS;
 }
 
-static struct sluice_timer *take_slot(struct timers *timers, unsigned level)
+/* The next tick at which timers fire or must have moved down, which is the last one before their slot begins. */
+static uint64_t next_event(const struct timers *timers, unsigned *event_level)
 {
-    uint64_t slot = slot_of(timers->tick, level);
-    struct sluice_timer *first = timers->slots[level][slot];
+    uint64_t next = UINT64_MAX;
 
-    timers->slots[level][slot] = NULL;
-    timers->occupied[level] &= ~(UINT64_C(1) << slot);
-    return first;
+    for (uint32_t left = timers->levels; left; left &= left - 1) {
+        unsigned level = (unsigned)__builtin_ctz(left);
+        uint64_t tick = next_occupied(timers, level) - (level > 0);
+
+        if (tick < next) {
+            next = tick;
+            *event_level = level;
+        }
+    }
+    return next;
 }
 
-/* Fires the timers of a list one by one; each may stop any other, also in the list. */
-static void fire_all(struct sluice_timer **list)
+/* Fires the timers of the present one by one; each may stop any other, and none can join them. */
+static void fire_all(struct timers *timers)
 {
-    while (*list) {
-        struct sluice_timer *timer = *list;
+    struct sluice_timer **first = &timers->slots[slot_of(timers->tick, 0)];
 
-        unlink_timer(timer);
+    while (*first) {
+        struct sluice_timer *timer = *first;
+
+        timers_stop(timers, timer);
         timer->fire(timer);
     }
 }
 
-/* The present has reached a slot of a higher level: its timers are due now or stand lower from now on. */
-static void move_down(struct timers *timers, unsigned level, struct sluice_timer **due)
+/* Moves timers down from the slot that follows the present one, `count` at most. */
+static void move_down(struct timers *timers, unsigned level, uint64_t count)
 {
-    struct sluice_timer *timer = take_slot(timers, level);
+    size_t slot = slot_of(following(timers, level), level);
+    struct sluice_timer *timer = timers->slots[slot];
 
-    while (timer) {
+    for (; timer && count > 0; count--) {
         struct sluice_timer *next = timer->next;
 
-        if (tick_at_or_after(timer->deadline_ns) <= timers->tick) {
-            timer->next = *due;
-            if (timer->next)
-                timer->next->link = &timer->next;
-            timer->link = due;
-            *due = timer;
-        } else {
-            put(timers, timer);
-        }
+        put(timers, timer);
         timer = next;
     }
+    timers->slots[slot] = timer;
+    if (timer)
+        timer->link = &timers->slots[slot];
+    else
+        mark_empty(timers, slot);
+}
+
+static void move_ahead(struct timers *timers, uint64_t ticks)
+{
+    uint64_t count = TIMERS_AHEAD * (ticks < TIMERS_AHEAD_TICKS ? ticks : TIMERS_AHEAD_TICKS);
+
+    for (uint32_t left = timers->levels & ~UINT32_C(1); left; left &= left - 1)
+        move_down(timers, (unsigned)__builtin_ctz(left), count);
+}
+
+static void catch_up(struct timers *timers, uint64_t now)
+{
+    uint64_t before = timers->tick;
+    unsigned level = 0;
+    uint64_t tick;
+
+    while ((tick = next_event(timers, &level)) <= now) {
+        timers->tick = tick;
+        if (level == 0)
+            fire_all(timers);
+        else
+            move_down(timers, level, UINT64_MAX);
+    }
+    if (now > before) {
+        timers->tick = now;
+        move_ahead(timers, now - before);
+    }
+    timers->next = find_next(timers);
 }
 
 void timers_run(struct timers *timers, uint64_t now_ns)
 {
     uint64_t now = now_ns >> TIMERS_TICK_BITS;
-    unsigned level;
-    uint64_t tick;
 
-    while ((tick = next_event(timers, &level)) <= now) {
-        struct sluice_timer *due = NULL;
-
-        timers->tick = tick;
-        if (level == 0) {
-            due = take_slot(timers, 0);
-            if (due)
-                due->link = &due;
-        } else {
-            move_down(timers, level, &due);
-        }
-        fire_all(&due);
-    }
-    if (now > timers->tick)
+    if (now >= timers->next)
+        catch_up(timers, now);
+    else if (now > timers->tick)
         timers->tick = now;
 }

@@ -10,8 +10,9 @@
 #define TICK (UINT64_C(1) << TIMERS_TICK_BITS)
 
 enum {
-    COUNT = 200,
+    COUNT = 300,
     STEPS = 20000,
+    MANY = 5000,
 };
 
 struct alarm {
@@ -73,6 +74,44 @@ Test(timers, fire_at_their_time_and_not_before)
     }
 }
 
+Test(timers, that_are_near_are_waited_for_exactly)
+{
+    for (uint64_t present = 0; present < TIMERS_SLOTS; present++) {
+        for (uint64_t ahead = 1; ahead < TIMERS_SLOTS; ahead++) {
+            struct timers timers;
+            struct alarm alarm = alarm_on(&timers);
+
+            timers_init(&timers, present * TICK);
+            timers_start(&timers, &alarm.timer, (present + ahead) * TICK);
+            cr_assert_eq(timers_next(&timers), (present + ahead) * TICK);
+        }
+    }
+}
+
+/* However late the turn is: it is as if each tick had had one. */
+Test(timers, at_the_border_of_a_slot_fire_with_their_tick)
+{
+    for (unsigned shift = TIMERS_TICK_BITS; shift < 64; shift += TIMERS_LEVEL_BITS) {
+        for (int beside = -1; beside <= 1; beside++) {
+            uint64_t tick = (UINT64_C(3) << shift) / TICK + (uint64_t)beside;
+            struct timers timers;
+            struct alarm alarm = alarm_on(&timers);
+
+            timers_init(&timers, 0);
+            timers_start(&timers, &alarm.timer, tick * TICK);
+            timers_run(&timers, tick * TICK - 1);
+            cr_assert_eq(alarm.fired, 0, "shift %u%+d", shift, beside);
+            timers_run(&timers, tick * TICK);
+            cr_assert_eq(alarm.fired, 1, "shift %u%+d", shift, beside);
+
+            timers_init(&timers, 0);
+            timers_start(&timers, &alarm.timer, tick * TICK);
+            timers_run(&timers, tick * TICK);
+            cr_assert_eq(alarm.fired, 2, "shift %u%+d, at once", shift, beside);
+        }
+    }
+}
+
 Test(timers, of_the_past_fire_at_the_next_tick)
 {
     struct timers timers;
@@ -127,6 +166,7 @@ Test(timers, that_are_stopped_do_not_fire_nor_wake_anybody)
     timers_init(&timers, 0);
     timers_stop(&timers, &alarm.timer);
     timers_start(&timers, &alarm.timer, 100 * TICK);
+    timers_run(&timers, TICK);
     timers_stop(&timers, &alarm.timer);
     timers_stop(&timers, &alarm.timer);
     cr_assert_eq(timers_next(&timers), TIMERS_NEVER);
@@ -227,41 +267,182 @@ Test(timers, may_start_others_that_are_due_by_then)
     cr_assert_eq(second.order, first.order + 1);
 }
 
+/* -- How much moves in one turn ------------------------------------------------------------------------------ */
+
+static unsigned levels_before[MANY];
+
+/* How many timers of a crowd stand on another level than when this was asked last. */
+static unsigned count_moved(const struct timers *timers, const struct alarm *alarms)
+{
+    unsigned moved = 0;
+
+    for (unsigned slot = 0; slot < TIMERS_LEVELS * TIMERS_SLOTS; slot++)
+        for (const struct sluice_timer *timer = timers->slots[slot]; timer; timer = timer->next) {
+            size_t index = (size_t)(container_of(timer, const struct alarm, timer) - alarms);
+
+            moved += levels_before[index] != slot / TIMERS_SLOTS;
+            levels_before[index] = slot / TIMERS_SLOTS;
+        }
+    return moved;
+}
+
+/* As many timers as fit, due at random within `length` ticks from `start` on. */
+static struct alarm *crowd_within(struct timers *timers, uint64_t start, uint64_t length)
+{
+    struct alarm *alarms = malloc(MANY * sizeof *alarms);
+    uint64_t random = random_seed();
+
+    cr_assert_not_null(alarms);
+    fired_in_all = 0;
+    for (unsigned i = 0; i < MANY; i++) {
+        alarms[i] = alarm_on(timers);
+        timers_start(timers, &alarms[i].timer, (start + random_below(&random, length)) * TICK);
+    }
+    count_moved(timers, alarms);
+    return alarms;
+}
+
+/* Nobody waits in a turn until thousands that are not due have moved. */
+Test(timers, of_a_crowd_move_a_few_in_each_turn)
+{
+    struct timers timers;
+    struct alarm *alarms;
+
+    timers_init(&timers, 0);
+    alarms = crowd_within(&timers, 10000, 10000);
+    for (uint64_t tick = 1; tick <= 20000; tick++) {
+        timers_run(&timers, tick * TICK);
+        cr_assert_leq(count_moved(&timers, alarms), 2 * TIMERS_AHEAD, "at tick %llu", (unsigned long long)tick);
+    }
+    cr_assert_eq(fired_in_all, MANY);
+    free(alarms);
+}
+
+/* A loop that has slept until the crowd comes near is asked back at once, but not for each of them. */
+Test(timers, of_a_crowd_move_a_few_in_each_turn_after_a_long_sleep)
+{
+    struct timers timers;
+    struct alarm *alarms;
+    unsigned turns = 0;
+
+    timers_init(&timers, 12345 * TICK);
+    alarms = crowd_within(&timers, 50000000, 100);
+    while (fired_in_all < MANY) {
+        uint64_t next = timers_next(&timers);
+
+        cr_assert_neq(next, TIMERS_NEVER);
+        timers_run(&timers, next);
+        cr_assert_leq(count_moved(&timers, alarms), TIMERS_AHEAD * TIMERS_AHEAD_TICKS, "in turn %u", turns);
+        cr_assert_leq(++turns, 100 + TIMERS_LEVELS * (1 + MANY / TIMERS_AHEAD));
+    }
+    free(alarms);
+}
+
+/* Also the next that would have moved, which is the first of a slot. */
+Test(timers, of_a_crowd_may_be_stopped_while_they_move)
+{
+    struct timers timers;
+    struct alarm *alarms;
+    unsigned stopped = 0;
+
+    timers_init(&timers, 4095 * TICK);
+    alarms = crowd_within(&timers, 12288, 4096);
+    timers_run(&timers, 8191 * TICK);
+    for (uint64_t tick = 8192; tick < 8202; tick++) {
+        timers_run(&timers, tick * TICK);
+        for (unsigned slot = 0; slot < TIMERS_LEVELS * TIMERS_SLOTS; slot++) {
+            if (timers.slots[slot]) {
+                timers_stop(&timers, timers.slots[slot]);
+                stopped++;
+            }
+        }
+    }
+    timers_run(&timers, 16384 * TICK);
+    cr_assert_eq(fired_in_all, MANY - stopped);
+    free(alarms);
+}
+
 /* -- At random ----------------------------------------------------------------------------------------------- */
 
 /* What a wheel must do, by a list: the tick at which each timer is due; 0: it is not armed. */
 struct oracle {
+    uint64_t random;
+    uint64_t now;
+    uint64_t tick;    /* the present, as those see it that fire */
+    uint64_t meeting; /* a time around which many are due, so that they crowd into slots together */
+    struct timers timers;
+    struct sluice_timer crowd[COUNT];
     uint64_t due[COUNT];
-    uint64_t fired_at[COUNT];
 };
 
 static struct oracle oracle;
-static struct alarm crowd[COUNT];
-static uint64_t present; /* as a tick */
-static uint64_t last_due;
+
+/* A time ahead, any order of magnitude about equally often. */
+static uint64_t random_delay(void)
+{
+    return random_next(&oracle.random) >> (12 + random_below(&oracle.random, 50));
+}
+
+/* A deadline at the border of a slot of any level, or beside it. */
+static uint64_t random_border(void)
+{
+    unsigned shift = TIMERS_TICK_BITS + TIMERS_LEVEL_BITS * (unsigned)random_below(&oracle.random, TIMERS_LEVELS - 1);
+    uint64_t slot = (oracle.now >> shift) + random_below(&oracle.random, TIMERS_SLOTS + 2);
+
+    return (slot << shift) + random_below(&oracle.random, 3) - 1;
+}
+
+static uint64_t random_deadline(void)
+{
+    switch (random_below(&oracle.random, 16)) {
+    case 0:
+        return 0;
+    case 1:
+        return UINT64_MAX;
+    case 2:
+    case 3:
+        return random_border();
+    case 4:
+    case 5:
+    case 6:
+        return oracle.now + random_delay();
+    case 7:
+        oracle.meeting = oracle.now + random_delay();
+        return oracle.meeting;
+    default:
+        return oracle.meeting + random_below(&oracle.random, 100 * TICK);
+    }
+}
+
+/* Starts or stops one of them, in the wheel and in the list. */
+static void do_anything(void)
+{
+    size_t index = random_below(&oracle.random, COUNT);
+
+    if (random_below(&oracle.random, 3) == 0) {
+        timers_stop(&oracle.timers, &oracle.crowd[index]);
+        oracle.due[index] = 0;
+    } else {
+        uint64_t deadline = random_deadline();
+        uint64_t tick = deadline / TICK + (deadline % TICK != 0);
+
+        timers_start(&oracle.timers, &oracle.crowd[index], deadline);
+        oracle.due[index] = tick > oracle.tick ? tick : oracle.tick + 1;
+    }
+    cr_assert_eq(timer_is_armed(&oracle.crowd[index]), oracle.due[index] != 0);
+}
 
 static void ring_one_of_the_crowd(struct sluice_timer *timer)
 {
-    size_t index = (size_t)(container_of(timer, struct alarm, timer) - crowd);
+    size_t index = (size_t)(timer - oracle.crowd);
 
     cr_assert_gt(oracle.due[index], 0, "it was not armed");
-    cr_assert_leq(oracle.due[index], present, "it is not due");
-    cr_assert_geq(oracle.due[index], last_due, "one that was due later fired before");
-    last_due = oracle.due[index];
+    cr_assert_leq(oracle.due[index], oracle.now / TICK, "it is not due");
+    cr_assert_geq(oracle.due[index], oracle.tick, "one that was due later fired before");
+    oracle.tick = oracle.due[index];
     oracle.due[index] = 0;
-}
-
-static uint64_t tick_of(uint64_t deadline, uint64_t now)
-{
-    uint64_t tick = deadline / TICK + (deadline % TICK != 0);
-
-    return tick > now / TICK ? tick : now / TICK + 1;
-}
-
-/* A time ahead, any order of magnitude about equally often. */
-static uint64_t random_delay(uint64_t *random)
-{
-    return random_next(random) >> (12 + random_below(random, 50));
+    if (random_below(&oracle.random, 2) == 0)
+        do_anything();
 }
 
 static uint64_t earliest(void)
@@ -274,40 +455,52 @@ static uint64_t earliest(void)
     return tick;
 }
 
+/* Goes where the wheel says it is due, or anywhere. */
+static void let_time_pass(void)
+{
+    uint64_t next = timers_next(&oracle.timers);
+
+    if (earliest() < UINT64_MAX / TICK)
+        cr_assert_leq(next, earliest() * TICK, "it would be woken too late");
+    if (earliest() == UINT64_MAX)
+        cr_assert_eq(next, TIMERS_NEVER, "it would be woken for nothing");
+    if (next != TIMERS_NEVER && next > oracle.now && random_below(&oracle.random, 2) == 0)
+        oracle.now = next;
+    else if (oracle.now < UINT64_MAX / 2)
+        oracle.now += random_delay() >> random_below(&oracle.random, 20);
+    timers_run(&oracle.timers, oracle.now);
+    oracle.tick = oracle.now / TICK;
+    cr_assert_gt(earliest(), oracle.tick, "one was forgotten");
+}
+
+/* A slot or level is marked exactly if it has timers. */
+static void check_marks(void)
+{
+    const struct timers *timers = &oracle.timers;
+    uint32_t levels = 0;
+
+    for (unsigned slot = 0; slot < TIMERS_LEVELS * TIMERS_SLOTS; slot++) {
+        bool is_occupied = timers->occupied[slot / 64] >> (slot % 64) & 1;
+
+        cr_assert_eq(is_occupied, timers->slots[slot] != NULL, "slot %u", slot);
+        levels |= (uint32_t)is_occupied << (slot / TIMERS_SLOTS);
+    }
+    cr_assert_eq(timers->levels, levels);
+}
+
 Test(timers, at_random_do_what_a_list_would_do, .timeout = 60)
 {
-    uint64_t random = random_seed();
-    uint64_t now = random_delay(&random);
-    struct timers timers;
-
-    timers_init(&timers, now);
+    oracle.random = random_seed();
+    oracle.now = random_delay();
+    oracle.tick = oracle.now / TICK;
+    timers_init(&oracle.timers, oracle.now);
     for (int i = 0; i < COUNT; i++)
-        crowd[i].timer.fire = ring_one_of_the_crowd;
+        oracle.crowd[i].fire = ring_one_of_the_crowd;
     for (int step = 0; step < STEPS; step++) {
-        size_t index = random_below(&random, COUNT);
-        uint64_t deadline = now + random_delay(&random);
-
-        switch (random_below(&random, 4)) {
-        case 0:
-        case 1:
-            timers_start(&timers, &crowd[index].timer, deadline);
-            oracle.due[index] = tick_of(deadline, now);
-            break;
-        case 2:
-            timers_stop(&timers, &crowd[index].timer);
-            oracle.due[index] = 0;
-            break;
-        default:
-            if (earliest() != UINT64_MAX)
-                cr_assert_leq(timers_next(&timers), earliest() * TICK, "late in step %d", step);
-            else
-                cr_assert_eq(timers_next(&timers), TIMERS_NEVER);
-            now += random_delay(&random) >> random_below(&random, 20);
-            present = now / TICK;
-            last_due = 0;
-            timers_run(&timers, now);
-            cr_assert_gt(earliest(), present, "one was forgotten in step %d", step);
-        }
-        cr_assert_eq(timer_is_armed(&crowd[index].timer), oracle.due[index] != 0);
+        if (random_below(&oracle.random, 4) > 0)
+            do_anything();
+        else
+            let_time_pass();
+        check_marks();
     }
 }

@@ -16,6 +16,7 @@ enum {
     MESSAGES = 1024, /* in the warm-up, and again in what is counted */
     KIB = 1024,
     SMALL = 64,
+    SHARED = 256, /* not copied */
     PREFIX = 2,
     PIPELINE = 64, /* messages that arrive together */
     CROWD = 64,    /* connections */
@@ -31,7 +32,7 @@ enum {
 
 struct run {
     struct sluice_engine *engine;
-    struct sluice_stream *streams[CROWD];
+    struct sluice_stream *streams[1 + CROWD];
     uint32_t streams_open;
     uint32_t messages;
 };
@@ -42,6 +43,7 @@ struct scenario {
     uint32_t together;  /* messages in one arrival */
     size_t message_len; /* without the length that a frame puts before it */
     bool is_framed;
+    bool is_passed_on;                         /* to the other connections, from the first */
     const struct sluice_stream_events *events; /* NULL: nothing arrives, the program sends */
 };
 
@@ -106,6 +108,16 @@ static void forward(struct sluice_stream *stream, const struct sluice_view *view
     count_message();
 }
 
+static void fan_out(struct sluice_stream *stream, const struct sluice_view *view, void *user)
+{
+    (void)stream;
+    (void)user;
+    for (uint32_t i = 1; i <= CROWD; i++) {
+        must(sluice_stream_send_view(now.streams[i], view) == SLUICE_ROOM, "a copy finds no room");
+        count_message();
+    }
+}
+
 static void count(struct sluice_stream *stream, const struct sluice_view *view, void *user)
 {
     (void)stream;
@@ -126,6 +138,7 @@ static void count_each(struct sluice_stream *stream, const struct sluice_view *v
 static const struct sluice_stream_events echo_events = {.on_data = echo, .on_close = note_close};
 static const struct sluice_stream_events answer_events = {.on_data = answer_each, .on_close = note_close};
 static const struct sluice_stream_events forward_events = {.on_data = forward, .on_close = note_close};
+static const struct sluice_stream_events fan_out_events = {.on_data = fan_out, .on_close = note_close};
 static const struct sluice_stream_events count_events = {.on_data = count, .on_close = note_close};
 static const struct sluice_stream_events count_each_events = {.on_data = count_each, .on_close = note_close};
 static const struct sluice_stream_events silent_events = {.on_close = note_close};
@@ -134,7 +147,18 @@ static const struct scenario scenarios[] = {
     {.name = "echo", .connections = 1, .together = 1, .message_len = SMALL, .events = &echo_events},
     {.name = "crowd", .connections = CROWD, .together = 1, .message_len = SMALL, .events = &echo_events},
     {.name = "pipelined", .connections = 1, .together = PIPELINE, .message_len = SMALL, .events = &answer_events},
-    {.name = "forward", .connections = 2, .together = 1, .message_len = 16 * KIB, .events = &forward_events},
+    {.name = "forward",
+     .connections = 2,
+     .together = 1,
+     .message_len = 16 * KIB,
+     .is_passed_on = true,
+     .events = &forward_events},
+    {.name = "fan-out",
+     .connections = 1 + CROWD,
+     .together = 1,
+     .message_len = SHARED,
+     .is_passed_on = true,
+     .events = &fan_out_events},
     {.name = "receive", .connections = 1, .together = 1, .message_len = PREFIX + SMALL, .events = &count_events},
     {.name = "receive-framed",
      .connections = 1,
@@ -161,10 +185,10 @@ static const struct scenario scenarios[] = {
 
 /* -- Running ------------------------------------------------------------------------------------------------- */
 
-/* Nothing arrives where only the program sends, nor where pieces are forwarded to. */
+/* Nothing arrives where only the program sends, nor where it is passed on to. */
 static bool is_read(const struct scenario *scenario, uint32_t connection)
 {
-    return scenario->events && !(scenario->events == &forward_events && connection > 0);
+    return scenario->events && !(scenario->is_passed_on && connection > 0);
 }
 
 static void open_streams(const struct scenario *scenario)
@@ -205,7 +229,7 @@ static void receive_messages(const struct scenario *scenario)
     uint8_t arrival[16 * KIB];
     size_t len = write_arrival(scenario, arrival);
 
-    kernel_bring(arrival, len, scenario->events == &forward_events ? 1 : scenario->connections);
+    kernel_bring(arrival, len, scenario->is_passed_on ? 1 : scenario->connections);
     must(sluice_engine_run(now.engine) == 0, "the engine stops");
     kernel_bring(NULL, 0, 0);
 }

@@ -173,7 +173,7 @@ void engine_arm(struct sluice_engine *engine, struct operation *operation, struc
 static void submit_cancel(struct sluice_engine *engine, const struct operation *operation)
 {
     struct io_uring_sqe *entry = engine_get_entry(engine);
-    uint64_t identity = operation_identity(operation, &engine->operations);
+    uint64_t identity = operation_identity(operation);
 
     ring_prep_cancel(entry, identity);
     entry->user_data = identity | RING_CANCEL;

@@ -159,7 +159,7 @@ static void run_listener_work(struct task *task)
     if (error && listener->events->on_error && !listener->is_closing)
         listener->events->on_error(listener, error, listener->user);
     /* Closed within on_accept or on_error: then this task is queued again, and comes back. */
-    if (listener->fd >= 0 || listener->work.is_queued)
+    if (listener->fd >= 0 || task_is_queued(&listener->work))
         return;
     link_remove(&listener->link);
     operation_finish(&listener->accept, &listener->engine->operations);

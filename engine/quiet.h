@@ -37,8 +37,7 @@ static inline bool quiet_has_room(const struct quiet_sends *quiet)
 }
 
 /* There is room, and `operation` was armed with a send of `len` bytes. */
-void quiet_add(struct quiet_sends *quiet, struct operations *operations, struct operation *operation, uint32_t len,
-               bool holds_lease);
+void quiet_add(struct quiet_sends *quiet, struct operation *operation, uint32_t len, bool holds_lease);
 
 /* Something waits for a send that may be quiet. */
 static inline void quiet_await(struct quiet_sends *quiet)

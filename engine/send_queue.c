@@ -160,7 +160,7 @@ static void joined_queue(struct sluice_stream *stream, size_t len)
 {
     probe_send(stream, len, stream->unsent.len);
     counter_add(&stream->engine->counters.queued_bytes, len);
-    if (!stream->flush.is_queued)
+    if (!task_is_queued(&stream->flush))
         stream_schedule_flush(stream);
 }
 

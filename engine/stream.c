@@ -83,8 +83,8 @@ static void destroy_stream(struct sluice_stream *stream)
     assert(bytes_is_empty(&stream->unsent));
     assert(bytes_is_empty(&stream->held));
     assert(!timer_is_armed(&stream->timer));
-    assert(!stream->work.is_queued);
-    assert(!stream->flush.is_queued);
+    assert(!task_is_queued(&stream->work));
+    assert(!task_is_queued(&stream->flush));
     link_remove(&stream->link);
     stream->ops->destroy(stream);
     sluice_stream_release(stream);

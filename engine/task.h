@@ -12,8 +12,7 @@
 
 struct task {
     void (*run)(struct task *task);
-    struct task *next;
-    bool is_queued; /* true exactly while it is in a lane */
+    struct task *next; /* NULL exactly while it is in no lane; of the last one in a lane, itself */
 };
 
 struct lane {
@@ -43,13 +42,17 @@ static inline bool run_queue_is_empty(const struct run_queue *queue)
     return queue->work.first == NULL && queue->flushes.first == NULL;
 }
 
+static inline bool task_is_queued(const struct task *task)
+{
+    return task->next != NULL;
+}
+
 /* Returns true if the task was not queued before. */
 static inline bool lane_push(struct lane *lane, struct task *task)
 {
-    if (task->is_queued)
+    if (task_is_queued(task))
         return false;
-    task->is_queued = true;
-    task->next = NULL;
+    task->next = task;
     *lane->last = task;
     lane->last = &task->next;
     return true;
@@ -62,9 +65,9 @@ static inline void lane_run(struct lane *lane)
 
     lane_init(lane);
     while (task) {
-        struct task *next = task->next;
+        struct task *next = task->next == task ? NULL : task->next;
 
-        task->is_queued = false;
+        task->next = NULL;
         task->run(task);
         task = next;
     }

@@ -181,8 +181,7 @@ void transport_arm_send(struct transport *transport, struct operation *operation
     transport->sending_len = (uint32_t)len;
     engine_arm(engine, operation, entry);
     if (entry->flags & IOSQE_CQE_SKIP_SUCCESS)
-        quiet_add(&engine->quiet, &engine->operations, operation, (uint32_t)len,
-                  holds_lease(&transport->stream.unsent));
+        quiet_add(&engine->quiet, operation, (uint32_t)len, holds_lease(&transport->stream.unsent));
     stream_guard(&transport->stream);
 }
 

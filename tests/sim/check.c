@@ -50,7 +50,7 @@ static void check_flush(struct sim *sim, const struct sluice_stream *stream)
 {
     enum sluice_write_status status = stream_write_status(stream);
     /* The other end of a pair may have made room: its notice is in the mailbox. */
-    bool will_run = stream->flush.is_queued || (is_pair(stream) && !mailbox_is_empty(stream->mailbox));
+    bool will_run = task_is_queued(&stream->flush) || (is_pair(stream) && !mailbox_is_empty(stream->mailbox));
 
     if (will_run || !stream->is_ready)
         return;
@@ -75,7 +75,7 @@ static void check_work(struct sim *sim, const struct sluice_stream *stream)
 {
     bool is_heard = stream->state == SLUICE_OPEN && stream->events;
 
-    if (stream->work.is_queued)
+    if (task_is_queued(&stream->work))
         return;
     require(sim, stream->state != SLUICE_CLOSED || stream->has_told_close, stream, "nobody will tell on_close");
     require(sim, !stream->owes_open || !is_heard, stream, "nobody will tell on_open");
@@ -120,7 +120,7 @@ static void check_receive(struct sim *sim, const struct sluice_stream *stream)
         require(sim, !transport->receive.is_armed || transport->receive.is_cancelling, stream,
                 "a paused stream still receives");
     if (is_starving)
-        require(sim, leases->feed.is_queued || leases->buffers.available < leases->buffers.count, stream,
+        require(sim, task_is_queued(&leases->feed) || leases->buffers.available < leases->buffers.count, stream,
                 "a stream waits for buffers, and all are there");
     if (transport->is_leaving)
         require(sim, transport->is_gone || transport->sending || transport->receive.is_armed, stream,
@@ -133,7 +133,7 @@ static void check_limits(struct sim *sim, const struct sluice_stream *stream)
 {
     const struct sluice_engine_options *options = &stream->engine->options;
     size_t buffers = (size_t)options->receive_buffer_count * options->receive_buffer_size;
-    uint32_t reasons = (uint32_t)stream->work.is_queued + stream->flush.is_queued;
+    uint32_t reasons = (uint32_t)task_is_queued(&stream->work) + task_is_queued(&stream->flush);
 
     if (check_is_transport(stream))
         reasons += transport_of(stream)->receive.is_armed;

@@ -23,7 +23,7 @@ static void write_letter(struct task *task)
 {
     struct writer *writer = container_of(task, struct writer, task);
 
-    cr_assert_not(task->is_queued, "from here on it may be pushed again");
+    cr_assert_not(task_is_queued(task), "from here on it may be pushed again");
     writer->text[strlen(writer->text)] = writer->letter;
     if (writer->lane)
         lane_push(writer->lane, writer->next);
@@ -121,7 +121,7 @@ Test(tasks, pushed_by_a_task_of_their_lane_wait_for_the_next_pass)
         run_queue_run(&queue);
     }
     cr_assert_str_eq(text, "abaa");
-    cr_assert(a.task.is_queued);
+    cr_assert(task_is_queued(&a.task));
 }
 
 Test(tasks, that_flush_wait_with_what_they_push)

@@ -9,6 +9,7 @@
 #include "engine/listener.h"
 #include "engine/probes.h"
 #include "engine/stream.h"
+#include "engine/transport.h"
 #include "engine/zero_copy.h"
 
 /* The longest sleep over buffers that quiet sends have done with. */
@@ -38,8 +39,9 @@ int engine_create_on(struct ring *ring, const struct sluice_engine_options *opti
     engine->mailbox = mailbox_create(ring);
     if (!engine->mailbox)
         goto free_gathers;
-    error = leases_init(&engine->leases, ring, &engine->tasks, options->receive_buffer_count,
-                        options->receive_buffer_size, options->receive_buffer_window, options->huge_pages);
+    error =
+        leases_init(&engine->leases, ring, &engine->tasks, options->receive_buffer_count, options->receive_buffer_size,
+                    options->receive_buffer_window, options->huge_pages, transport_feed);
     if (error)
         goto drop_mailbox;
     *result = engine;

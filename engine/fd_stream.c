@@ -81,24 +81,21 @@ static const char *fd_kind(const struct sluice_stream *stream)
     return "fd";
 }
 
-static const struct transport_kind fd_transport = {
+static const struct transport_ops fd_ops = {
+    .stream.kind = fd_kind,
+    .stream.is_blocked = transport_is_blocked,
+    .stream.flush = fd_flush,
+    .stream.finish = fd_finish,
+    .stream.close = fd_leave,
+    .stream.abort = fd_leave,
+    .stream.update_receive = transport_update_receive,
+    .stream.linger_over = stream_never_lingers,
+    .stream.prefix = stream_no_prefix,
+    .stream.last_active = stream_own_last_active,
+    .stream.address = fd_address,
+    .stream.destroy = transport_destroy,
     .prepare_receive = prepare_receive,
     .close = close_fds,
-};
-
-static const struct stream_ops fd_ops = {
-    .kind = fd_kind,
-    .is_blocked = transport_is_blocked,
-    .flush = fd_flush,
-    .finish = fd_finish,
-    .close = fd_leave,
-    .abort = fd_leave,
-    .update_receive = transport_update_receive,
-    .linger_over = stream_never_lingers,
-    .prefix = stream_no_prefix,
-    .last_active = stream_own_last_active,
-    .address = fd_address,
-    .destroy = transport_destroy,
 };
 
 /* -- Making -------------------------------------------------------------------------------------------------- */
@@ -153,7 +150,7 @@ int sluice_fd_stream(struct sluice_engine *engine, int read_fd, int write_fd, co
     transport = calloc(1, sizeof *transport);
     if (!transport)
         return -ENOMEM;
-    error = transport_init(transport, &fd_transport, &fd_ops, engine, SLUICE_OPEN, events, user);
+    error = transport_init(transport, &fd_ops, engine, SLUICE_OPEN, events, user);
     if (error) {
         free(transport);
         return error;

@@ -8,7 +8,7 @@
 
 static void lower_opened(struct sluice_stream *lower, void *user)
 {
-    struct layer *layer = user;
+    struct layer *layer = layer_of(user);
 
     (void)lower;
     if (!layer->stream.is_aborted)
@@ -17,7 +17,7 @@ static void lower_opened(struct sluice_stream *lower, void *user)
 
 static void lower_received(struct sluice_stream *lower, const struct sluice_view *view, void *user)
 {
-    struct layer *layer = user;
+    struct layer *layer = layer_of(user);
     int error;
 
     (void)lower;
@@ -33,7 +33,7 @@ static void lower_received(struct sluice_stream *lower, const struct sluice_view
 
 static void lower_drained(struct sluice_stream *lower, void *user)
 {
-    struct layer *layer = user;
+    struct layer *layer = layer_of(user);
 
     (void)lower;
     /* Only a hint that flushing may help again. The layer's own guards decide, and its own user hears of it only if
@@ -43,7 +43,7 @@ static void lower_drained(struct sluice_stream *lower, void *user)
 
 static void lower_ended(struct sluice_stream *lower, void *user)
 {
-    struct layer *layer = user;
+    struct layer *layer = layer_of(user);
     int error;
 
     (void)lower;
@@ -59,10 +59,10 @@ static void lower_ended(struct sluice_stream *lower, void *user)
 
 static void lower_closed(struct sluice_stream *lower, const struct sluice_close *why, void *user)
 {
-    struct layer *layer = user;
+    struct layer *layer = layer_of(user);
     struct sluice_stream *stream = &layer->stream;
 
-    lower->upper = NULL;
+    lower->has_upper = false;
     layer->lower = NULL;
     stream->lost += why->unsent;
     if (stream->is_aborted || (stream->is_winding_down && !why->error))
@@ -200,8 +200,8 @@ int layer_init(struct layer *layer, const struct layer_kind *kind, struct sluice
     stream_init(&layer->stream, &layer_ops, lower->engine, SLUICE_CONNECTING, events, user);
     layer->kind = kind;
     layer->lower = lower;
-    lower->upper = &layer->stream;
-    sluice_stream_set_events(lower, &layer_events, layer);
+    sluice_stream_set_events(lower, &layer_events, &layer->stream);
+    lower->has_upper = true;
     /* Idle time is the layer's from now on: it asks below when a byte last moved. */
     sluice_stream_set_idle_timeout(lower, 0);
     /* The layer starts when it hears that `lower` is open, also if somebody else has heard it before. */

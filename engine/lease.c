@@ -18,10 +18,10 @@ static void feed_starving(struct task *task)
     struct leases *leases = container_of(task, struct leases, feed);
 
     for (uint32_t left = leases->buffers.offered; left > 0 && !link_is_alone(&leases->starving); left--) {
-        struct starving *starving = container_of(leases->starving.next, struct starving, link);
+        struct link *starving = leases->starving.next;
 
-        link_remove(&starving->link);
-        starving->feed(starving);
+        link_remove(starving);
+        leases->wake(starving);
     }
     /* These may have nothing to receive: then the others' turn is the next pass. */
     if (!link_is_alone(&leases->starving) && can_feed(leases))
@@ -51,11 +51,11 @@ bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *bu
 }
 
 int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
-                uint32_t window, bool wants_huge_pages)
+                uint32_t window, bool wants_huge_pages, void (*wake)(struct link *starving))
 {
     int error;
 
-    *leases = (struct leases){.tasks = tasks, .feed.run = feed_starving};
+    *leases = (struct leases){.tasks = tasks, .feed.run = feed_starving, .wake = wake};
     link_init(&leases->starving);
     leases->all = calloc(count, sizeof *leases->all);
     if (!leases->all)
@@ -89,10 +89,10 @@ struct sluice_view leases_take(struct leases *leases, uint16_t id, size_t len)
     return (struct sluice_view){.data = buffers_lend(&leases->buffers, id, len), .len = len, .buffer = &lease->buffer};
 }
 
-void leases_starve(struct leases *leases, struct starving *starving)
+void leases_starve(struct leases *leases, struct link *starving)
 {
-    assert(link_is_alone(&starving->link));
-    link_append(&leases->starving, &starving->link);
+    assert(link_is_alone(starving));
+    link_append(&leases->starving, starving);
     buffers_widen(&leases->buffers);
     /* They may have come back before we asked. */
     if (can_feed(leases))

@@ -30,28 +30,23 @@ struct lease {
 
 struct leases {
     struct buffers buffers;
-    struct lease *all;       /* one a buffer, by number */
-    struct link starving;    /* receivers whose request ended for want of a buffer */
-    struct task feed;        /* wakes them, once enough buffers are back */
-    struct run_queue *tasks; /* where to queue it */
-};
-
-/* Somebody who waits for buffers. */
-struct starving {
-    struct link link;
-    void (*feed)(struct starving *starving); /* buffers are back; it is off the list */
+    struct lease *all;                   /* one a buffer, by number */
+    struct link starving;                /* receivers whose request ended for want of a buffer */
+    struct task feed;                    /* wakes them, once enough buffers are back */
+    struct run_queue *tasks;             /* where to queue it */
+    void (*wake)(struct link *starving); /* how to: buffers are back; it is off the list */
 };
 
 int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
-                uint32_t window, bool wants_huge_pages);
+                uint32_t window, bool wants_huge_pages, void (*wake)(struct link *starving));
 /* Every lease is back. */
 void leases_finish(struct leases *leases, struct ring *ring);
 
 /* The kernel put `len` bytes into buffer `id`: a view of them, with one reference. */
 struct sluice_view leases_take(struct leases *leases, uint16_t id, size_t len);
 
-/* Calls starving->feed when a good part of the buffers is back: not for each one, or they would be gone at once. */
-void leases_starve(struct leases *leases, struct starving *starving);
+/* Wakes them when a good part of the buffers is back: not for each one, or they would be gone at once. */
+void leases_starve(struct leases *leases, struct link *starving);
 
 /* So few buffers are left that nobody should keep one. */
 static inline bool leases_are_scarce(const struct leases *leases)

@@ -45,9 +45,9 @@ static void free_if_unused(struct sluice_listener *listener)
 }
 
 /* One of its connections is closed: a descriptor is free, and a place under the limit. */
-static void connection_gone(void *watcher)
+static void connection_gone(struct socket_watcher *watcher)
 {
-    struct sluice_listener *listener = watcher;
+    struct sluice_listener *listener = container_of(watcher, struct sluice_listener, watcher);
 
     listener->open--;
     if (listener->is_closed) {
@@ -86,11 +86,13 @@ static void take_connection(struct sluice_listener *listener, int fd)
     counter_add(&engine->counters.accepts, 1);
     listener->is_paused = false;
     listener->open++;
-    socket_stream_watch(stream, connection_gone, listener);
+    socket_stream_watch(stream, &listener->watcher);
     stream_guard(stream);
-    stream->next_accepted = NULL;
-    *listener->accepted_last = stream;
-    listener->accepted_last = &stream->next_accepted;
+    if (listener->accepted)
+        listener->accepted_last->user = stream;
+    else
+        listener->accepted = stream;
+    listener->accepted_last = stream;
     lane_push(&engine->tasks.work, &listener->work);
 }
 
@@ -138,10 +140,10 @@ static void tell_accepted(struct sluice_listener *listener)
     struct sluice_stream *stream = listener->accepted;
 
     listener->accepted = NULL;
-    listener->accepted_last = &listener->accepted;
     while (stream) {
-        struct sluice_stream *next = stream->next_accepted;
+        struct sluice_stream *next = stream->user;
 
+        stream->user = NULL;
         if (stream->state != SLUICE_CLOSED)
             listener->events->on_accept(listener, stream, listener->user);
         stream_unguard(stream);
@@ -213,9 +215,9 @@ int listener_adopt(struct sluice_engine *engine, int fd, const struct ring_addre
     listener->fd = fd;
     listener->address = *address;
     listener->connection_limit = options ? options->connection_limit : 0;
+    listener->watcher.on_gone = connection_gone;
     listener->retry.fire = run_retry;
     listener->work.run = run_listener_work;
-    listener->accepted_last = &listener->accepted;
     listener->owns_path = owns_path;
     link_append(&engine->listeners, &listener->link);
     update_accept(listener);

@@ -8,13 +8,15 @@
 #include <sluice/listener.h>
 
 #include "engine/engine.h"
+#include "engine/socket_stream.h"
 #include "engine/stream.h"
 
 struct sluice_listener {
     struct sluice_engine *engine;
     const struct sluice_listener_events *events;
     void *user;
-    struct link link; /* in engine->listeners, until on_close was told */
+    struct socket_watcher watcher; /* of its connections */
+    struct link link;              /* in engine->listeners, until on_close was told */
     int fd;
     struct ring_address address;
     uint32_t connection_limit; /* 0: none */
@@ -22,11 +24,11 @@ struct sluice_listener {
     struct operation accept;
     struct sluice_timer retry;
     struct task work;               /* tells the user */
-    struct sluice_stream *accepted; /* not yet told, oldest first; each guarded */
-    struct sluice_stream **accepted_last;
-    int error;      /* of accepting, to be told; 0: none */
-    bool owns_path; /* removes the Unix path at the end */
-    bool is_paused; /* accepting has failed, and no connection came since */
+    struct sluice_stream *accepted; /* not yet told, oldest first; each guarded, the next one in place of its user */
+    struct sluice_stream *accepted_last; /* counts if there is a first */
+    int error;                           /* of accepting, to be told; 0: none */
+    bool owns_path;                      /* removes the Unix path at the end */
+    bool is_paused;                      /* accepting has failed, and no connection came since */
     bool is_closing;
     bool is_closed; /* on_close was told: the memory goes with the last connection */
 };

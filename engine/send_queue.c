@@ -137,6 +137,11 @@ static int refuse_for_now(struct sluice_stream *stream)
     return -ENOBUFS;
 }
 
+static bool is_too_long(const struct sluice_stream *stream, size_t len)
+{
+    return stream->has_messages && len > stream->message_max;
+}
+
 static int may_send(struct sluice_stream *stream, size_t len)
 {
     const struct sluice_engine *engine = stream->engine;
@@ -146,7 +151,7 @@ static int may_send(struct sluice_stream *stream, size_t len)
     if (stream_write_status(stream) != SLUICE_WRITABLE)
         return -EPIPE;
     queued = atomic_load_explicit(&engine->counters.queued_bytes, memory_order_relaxed);
-    if (len > stream->message_max)
+    if (is_too_long(stream, len))
         return -EMSGSIZE;
     if (len > stream->send_limit || stream->unsent.len > stream->send_limit - len)
         return refuse_for_now(stream);
@@ -241,7 +246,7 @@ int sluice_stream_send(struct sluice_stream *stream, const void *data, size_t le
     if (refusal)
         return refusal;
     /* Many small sends in a turn are common: behind the first, a byte stream only copies them. */
-    if (stream->message_max == SIZE_MAX && bytes_append_short(&stream->unsent, data, len))
+    if (!stream->has_messages && bytes_append_short(&stream->unsent, data, len))
         return accepted(stream, len);
     return send_message(stream, &(struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = len}, 1, len, NULL);
 }
@@ -269,7 +274,7 @@ int stream_carry(struct sluice_stream *stream, const struct iovec *pieces, size_
 
     if (stream_write_status(stream) != SLUICE_WRITABLE)
         return -EPIPE;
-    if (len > stream->message_max)
+    if (is_too_long(stream, len))
         return -EMSGSIZE;
     added = append_message(stream, pieces, count, len, NULL);
     if (added < 0)
@@ -404,7 +409,7 @@ int sluice_stream_post_send(struct sluice_stream *stream, const void *data, size
 
     if (stream_write_status(stream) != SLUICE_WRITABLE)
         return -EPIPE;
-    if (len > stream->message_max)
+    if (is_too_long(stream, len))
         return -EMSGSIZE;
     send = malloc(sizeof *send + len);
     if (!send)

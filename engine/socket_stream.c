@@ -16,11 +16,11 @@ enum {
 
 struct socket_stream {
     struct transport transport;
-    struct connector *connector; /* NULL unless connecting */
-    int64_t taken;               /* bytes that the peer had taken when we last asked; 0 before */
-    bool is_unix;                /* …and not of the internet */
-    void (*on_gone)(void *watcher);
-    void *watcher;
+    union {
+        struct connector *connector;    /* until it is ready; NULL once there is none */
+        struct socket_watcher *watcher; /* since it is; NULL: none */
+    };
+    int64_t taken; /* bytes that the peer had taken when we last asked; 0 before */
 };
 
 static struct socket_stream *socket_of(const struct sluice_stream *stream)
@@ -33,7 +33,7 @@ static struct socket_stream *socket_of(const struct sluice_stream *stream)
 static void prepare_receive(struct transport *transport, struct io_uring_sqe *entry)
 {
     struct sluice_engine *engine = transport->stream.engine;
-    bool is_unix = container_of(transport, struct socket_stream, transport)->is_unix;
+    bool is_unix = transport->is_unix;
     uint32_t flags = 0;
 
     /*
@@ -70,7 +70,7 @@ static uint32_t quieted(const struct sluice_stream *stream, size_t len, uint32_t
 
 static size_t send_max(const struct transport *transport)
 {
-    return container_of(transport, const struct socket_stream, transport)->is_unix ? UNIX_MAX : GATHER_BYTES;
+    return transport->is_unix ? UNIX_MAX : GATHER_BYTES;
 }
 
 static void send_one(struct transport *transport, const struct slice *slice, uint32_t flags)
@@ -121,8 +121,8 @@ static void close_socket(struct transport *transport)
         ring->ops->close(ring, transport->read_fd, transport->stream.is_aborted);
     transport->read_fd = -1;
     transport->write_fd = -1;
-    if (socket->on_gone)
-        socket->on_gone(socket->watcher);
+    if (socket->watcher)
+        socket->watcher->on_gone(socket->watcher);
 }
 
 static void socket_finish(struct sluice_stream *stream)
@@ -189,7 +189,7 @@ static void socket_abort(struct sluice_stream *stream)
 {
     struct socket_stream *socket = socket_of(stream);
 
-    if (socket->connector)
+    if (!stream->is_ready && socket->connector)
         connector_cancel(socket->connector);
     else
         transport_leave(&socket->transport);
@@ -211,27 +211,24 @@ static const char *socket_kind(const struct sluice_stream *stream)
 {
     if (transport_of(stream)->read_fd < 0)
         return "socket";
-    return socket_of(stream)->is_unix ? "unix" : "tcp";
+    return transport_of(stream)->is_unix ? "unix" : "tcp";
 }
 
-static const struct transport_kind socket_transport = {
+static const struct transport_ops socket_ops = {
+    .stream.kind = socket_kind,
+    .stream.is_blocked = transport_is_blocked,
+    .stream.flush = socket_flush,
+    .stream.finish = socket_finish,
+    .stream.close = socket_close,
+    .stream.abort = socket_abort,
+    .stream.update_receive = transport_update_receive,
+    .stream.linger_over = socket_linger_over,
+    .stream.prefix = stream_no_prefix,
+    .stream.last_active = socket_last_active,
+    .stream.address = socket_address,
+    .stream.destroy = transport_destroy,
     .prepare_receive = prepare_receive,
     .close = close_socket,
-};
-
-static const struct stream_ops socket_ops = {
-    .kind = socket_kind,
-    .is_blocked = transport_is_blocked,
-    .flush = socket_flush,
-    .finish = socket_finish,
-    .close = socket_close,
-    .abort = socket_abort,
-    .update_receive = transport_update_receive,
-    .linger_over = socket_linger_over,
-    .prefix = stream_no_prefix,
-    .last_active = socket_last_active,
-    .address = socket_address,
-    .destroy = transport_destroy,
 };
 
 /* -- Making -------------------------------------------------------------------------------------------------- */
@@ -244,7 +241,7 @@ static int create(struct sluice_engine *engine, enum sluice_state state, const s
 
     if (!socket)
         return -ENOMEM;
-    error = transport_init(&socket->transport, &socket_transport, &socket_ops, engine, state, events, user);
+    error = transport_init(&socket->transport, &socket_ops, engine, state, events, user);
     if (error) {
         free(socket);
         return error;
@@ -257,7 +254,7 @@ static void take_socket(struct socket_stream *socket, int fd, int family)
 {
     socket->transport.read_fd = fd;
     socket->transport.write_fd = fd;
-    socket->is_unix = family == AF_UNIX;
+    socket->transport.is_unix = family == AF_UNIX;
 }
 
 int socket_stream_adopt(struct sluice_engine *engine, int fd, int family, const struct sluice_stream_events *events,
@@ -307,8 +304,8 @@ void socket_stream_unconnected(struct sluice_stream *stream)
     transport_leave(&socket->transport);
 }
 
-void socket_stream_watch(struct sluice_stream *stream, void (*on_gone)(void *watcher), void *watcher)
+void socket_stream_watch(struct sluice_stream *stream, struct socket_watcher *watcher)
 {
-    socket_of(stream)->on_gone = on_gone;
+    assert(stream->is_ready);
     socket_of(stream)->watcher = watcher;
 }

@@ -22,7 +22,12 @@ void socket_stream_connected(struct sluice_stream *stream, int fd, int family);
 /* The connector has given up, or was told to, and is no more: the stream closes. */
 void socket_stream_unconnected(struct sluice_stream *stream);
 
-/* `on_gone` is called once, when the socket of an adopted stream is closed. */
-void socket_stream_watch(struct sluice_stream *stream, void (*on_gone)(void *watcher), void *watcher);
+/* Who hears that sockets are closed; outlives them. */
+struct socket_watcher {
+    void (*on_gone)(struct socket_watcher *watcher); /* called once for each socket that it watches */
+};
+
+/* The socket of an adopted stream is watched from now on. */
+void socket_stream_watch(struct sluice_stream *stream, struct socket_watcher *watcher);
 
 #endif

@@ -53,7 +53,7 @@ void stream_init(struct sluice_stream *stream, const struct stream_ops *ops, str
         .low_mark = engine->options.send_low_mark,
         .high_mark = engine->options.send_high_mark,
         .send_limit = engine->options.send_limit,
-        .message_max = SIZE_MAX,
+        .message_max = UINT32_MAX,
     };
     mailbox_hold(stream->mailbox);
     link_append(&engine->streams, &stream->link);
@@ -159,8 +159,8 @@ static void stop_sending(struct sluice_stream *stream)
     stop_writing(stream);
     if (!stream->ops->is_blocked(stream))
         send_queue_drop(stream);
-    if (stream->upper)
-        stream_break(stream->upper, stream->error, (enum sluice_side)stream->side);
+    if (stream->has_upper)
+        stream_break(stream->user, stream->error, (enum sluice_side)stream->side);
 }
 
 /* Its user has paused until on_drain, which will not come: only the end can reach them. */

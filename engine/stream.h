@@ -66,6 +66,7 @@ struct sluice_stream {
     _Atomic(uint8_t) write_status;
     uint8_t read_status;
     uint8_t state;
+    uint8_t side; /* whose doing the end is; counts once `has_cause` */
 
     bool is_ready : 1;        /* the connection stands, the handshake is done: bytes can move */
     bool owes_open : 1;       /* on_open is to be told */
@@ -79,39 +80,37 @@ struct sluice_stream {
     bool is_aborted : 1;      /* ops->abort was called */
     bool has_told_close : 1;
     bool has_cause : 1; /* the end has begun: error and side stand */
+    bool has_upper : 1; /* a layer stands on it, whose stream is `user` */
 
-    uint32_t guards;    /* reasons to live: requests in the kernel, places in lanes, calls on the stack */
-    uint64_t active_at; /* when a byte last moved here */
+    bool has_messages;    /* each send is one, of message_max bytes at the most; other threads that post read both */
+    uint32_t message_max; /* UINT32_MAX for streams of bytes */
+    uint32_t guards;      /* reasons to live: requests in the kernel, places in lanes, calls on the stack */
+    uint64_t active_at;   /* when a byte last moved here */
     size_t high_mark;
 
-    struct bytes unsent; /* accepted and not yet taken by the transport */
-    struct task flush;   /* moves the queue */
+    struct bytes unsent;        /* accepted and not yet taken by the transport */
+    struct task flush;          /* moves the queue */
+    _Atomic(size_t) send_limit; /* other threads that post read it, too */
+    uint64_t overdrawn;         /* of `posted`: arrived while the queue was at its limit, and is in it now */
+
+    struct bytes held; /* arrived and not yet told */
+    struct task work;  /* tells the user */
     size_t low_mark;
 
-    struct bytes held;          /* arrived and not yet told */
-    struct task work;           /* tells the user */
-    _Atomic(size_t) send_limit; /* other threads that post read it, too */
-
-    size_t message_max; /* longest single send; SIZE_MAX for streams of bytes */
-
     /* What is rarely touched. */
-    int error;                           /* the first cause; 0: none yet, or a graceful end */
-    uint8_t side;                        /* whose doing the end is; counts once `has_cause` */
-    struct link link;                    /* in engine->streams */
-    struct sluice_stream *upper;         /* the layer that stands on it, or NULL */
-    struct sluice_stream *next_accepted; /* in a listener's queue, until on_accept tells of it */
-    struct sluice_timer timer;           /* connect timeout, then idle timeout, then progress of a close, then linger */
-    uint64_t idle_timeout_ns;            /* 0: none */
-    uint64_t lost;                       /* accepted bytes that will not be sent any more */
+    uint64_t lost;             /* accepted bytes that will not be sent any more */
+    struct link link;          /* in engine->streams */
+    struct sluice_timer timer; /* connect timeout, then idle timeout, then progress of a close, then linger */
+    uint64_t idle_timeout_ns;  /* 0: none */
+    int error;                 /* the first cause; 0: none yet, or a graceful end */
 
     /* From other threads. */
-    struct mailbox *mailbox;   /* the engine's; ours as long as the memory is */
     _Atomic(uint32_t) holders; /* reasons to keep the memory: the engine, and users' holds */
     _Atomic(int) abort_error;  /* 0 until somebody aborts */
+    _Atomic(uint32_t) posts;   /* how many are on their way, empty ones too */
+    _Atomic(uint64_t) posted;  /* bytes posted that have no room yet; STREAM_POSTS_CLOSED once none may come */
+    struct mailbox *mailbox;   /* the engine's; ours as long as the memory is */
     struct sluice_post abort_post;
-    _Atomic(uint64_t) posted; /* bytes posted that have no room yet; STREAM_POSTS_CLOSED once none may come */
-    uint64_t overdrawn;       /* of `posted`: arrived while the queue was at its limit, and is in it now */
-    _Atomic(uint32_t) posts;  /* how many are on their way, empty ones too */
 };
 
 #define STREAM_POSTS_CLOSED (UINT64_C(1) << 63)

@@ -4,6 +4,11 @@
 #include <assert.h>
 #include <errno.h>
 
+static const struct transport_ops *ops_of(const struct transport *transport)
+{
+    return container_of(transport->stream.ops, const struct transport_ops, stream);
+}
+
 /* -- Leaving ------------------------------------------------------------------------------------------------- */
 
 /* Closes once the last completion is in: a descriptor with a request in flight would not really close. */
@@ -12,14 +17,14 @@ static void settle(struct transport *transport)
     if (!transport->is_leaving || transport->is_gone || transport->sending || transport->receive.is_armed)
         return;
     transport->is_gone = true;
-    transport->kind->close(transport);
+    ops_of(transport)->close(transport);
     stream_closed(&transport->stream);
 }
 
 static void stop_receiving(struct transport *transport)
 {
-    if (!link_is_alone(&transport->starving.link))
-        link_remove(&transport->starving.link);
+    if (!link_is_alone(&transport->starving))
+        link_remove(&transport->starving);
     if (transport->receive.is_armed)
         engine_cancel(transport->stream.engine, &transport->receive);
 }
@@ -41,10 +46,10 @@ static void start_receiving(struct transport *transport)
     struct sluice_engine *engine = transport->stream.engine;
     struct io_uring_sqe *entry;
 
-    if (transport->receive.is_armed || !link_is_alone(&transport->starving.link))
+    if (transport->receive.is_armed || !link_is_alone(&transport->starving))
         return;
     entry = engine_get_entry(engine);
-    transport->kind->prepare_receive(transport, entry);
+    ops_of(transport)->prepare_receive(transport, entry);
     engine_arm(engine, &transport->receive, entry);
     stream_guard(&transport->stream);
 }
@@ -60,7 +65,7 @@ void transport_update_receive(struct sluice_stream *stream)
         stop_receiving(transport);
 }
 
-static void feed(struct starving *starving)
+void transport_feed(struct link *starving)
 {
     transport_update_receive(&container_of(starving, struct transport, starving)->stream);
 }
@@ -235,9 +240,8 @@ static void complete_send(struct operation *operation, const struct io_uring_cqe
 
 /* -- Making and freeing -------------------------------------------------------------------------------------- */
 
-int transport_init(struct transport *transport, const struct transport_kind *kind, const struct stream_ops *ops,
-                   struct sluice_engine *engine, enum sluice_state state, const struct sluice_stream_events *events,
-                   void *user)
+int transport_init(struct transport *transport, const struct transport_ops *ops, struct sluice_engine *engine,
+                   enum sluice_state state, const struct sluice_stream_events *events, void *user)
 {
     int error = operation_init(&transport->receive, &engine->operations, complete_receive);
 
@@ -248,12 +252,10 @@ int transport_init(struct transport *transport, const struct transport_kind *kin
         operation_finish(&transport->receive, &engine->operations);
         return error;
     }
-    transport->kind = kind;
     transport->read_fd = -1;
     transport->write_fd = -1;
-    transport->starving.feed = feed;
-    link_init(&transport->starving.link);
-    stream_init(&transport->stream, ops, engine, state, events, user);
+    link_init(&transport->starving);
+    stream_init(&transport->stream, &ops->stream, engine, state, events, user);
     return 0;
 }
 

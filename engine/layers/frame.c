@@ -289,7 +289,8 @@ int sluice_frame_stream(struct sluice_stream *lower, const struct sluice_frame_o
     }
     frame->length = length;
     frame->limit = limit;
-    frame->layer.stream.message_max = limit;
+    frame->layer.stream.has_messages = true;
+    frame->layer.stream.message_max = (uint32_t)limit;
     *stream = &frame->layer.stream;
     return 0;
 }

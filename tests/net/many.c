@@ -14,7 +14,7 @@
 enum {
     MANY = 10000,
     SPARE_FDS = 200,      /* beside the connections */
-    MEMORY_MAX = 1024,    /* of the library, in bytes, for an idle connection */
+    MEMORY_MAX = 512,     /* of the library, in bytes, for an idle connection */
     REST_MAX = 100,       /* what tables and pools may keep of that when it is closed */
     CONNECTING_MAX = 256, /* at a time */
     MESSAGE = 64,
@@ -256,7 +256,7 @@ static void expect_nothing_left(struct net *net, size_t heap_before)
     cr_assert_lt(each, REST_MAX, "%zu bytes for a closed connection", each);
 }
 
-Test(many, ten_thousand_are_accepted_and_idle_for_under_a_kibibyte_each)
+Test(many, ten_thousand_are_accepted_and_idle_for_under_half_a_kibibyte_each)
 {
     struct sluice_engine_options options = many_options();
     char address[SLUICE_ADDRESS_MAX];
@@ -294,7 +294,7 @@ Test(many, ten_thousand_are_accepted_and_idle_for_under_a_kibibyte_each)
     net_close(&net);
 }
 
-Test(many, ten_thousand_are_connected_and_idle_for_under_a_kibibyte_each)
+Test(many, ten_thousand_are_connected_and_idle_for_under_half_a_kibibyte_each)
 {
     struct sluice_engine_options options = many_options();
     char address[SLUICE_ADDRESS_MAX];

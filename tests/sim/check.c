@@ -109,7 +109,7 @@ static void check_receive(struct sim *sim, const struct sluice_stream *stream)
 {
     const struct transport *transport = transport_of(stream);
     const struct leases *leases = &stream->engine->leases;
-    bool is_starving = transport->starving.link.next != &transport->starving.link;
+    bool is_starving = !link_is_alone(&transport->starving);
     bool wants = stream->is_ready && !stream->has_ended && !stream->is_failing && !transport->is_leaving &&
                  transport->read_fd >= 0 && stream_wants_data(stream);
 

@@ -5,31 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-static void append_slice(struct bytes *bytes, struct slice *slice)
-{
-    slice->next = NULL;
-    if (bytes->last)
-        bytes->last->next = slice;
-    else
-        bytes->first = slice;
-    bytes->last = slice;
-    bytes->len += slice->len;
-}
-
-static struct slice *detach_first(struct bytes *bytes)
-{
-    struct slice *slice = bytes->first;
-
-    assert(slice);
-    bytes->first = slice->next;
-    if (!bytes->first)
-        bytes->last = NULL;
-    if (bytes->copied == slice)
-        bytes->copied = NULL;
-    bytes->len -= slice->len;
-    return slice;
-}
-
 /*
  * The block that the last byte lies in, if the free bytes behind it are ours to fill. At most one slice ends where its
  * block is used up to, so no two queues fill the same bytes; what the kernel was given of the slice stays as it is.
@@ -61,7 +36,7 @@ static void continue_block(struct bytes *bytes, struct pool *pool, size_t len)
         return;
     *slice = (struct slice){.data = block->data + block->used, .buffer = &block->buffer};
     sluice_buffer_hold(&block->buffer);
-    append_slice(bytes, slice);
+    bytes_append_slice(bytes, slice);
 }
 
 /* A slice over a fresh block, with no bytes yet. */
@@ -90,7 +65,7 @@ static int make_room(struct bytes *bytes, struct pool *pool, size_t len, bool is
 
         if (!slice)
             return -ENOMEM;
-        append_slice(bytes, slice);
+        bytes_append_slice(bytes, slice);
         len -= smaller(len, block_of(slice->buffer)->capacity);
     }
     return 0;
@@ -116,7 +91,7 @@ static int append_first(struct bytes *bytes, struct pool *pool, const void *data
     if (!slice)
         return -ENOMEM;
     fill_slice(slice, data, len);
-    append_slice(bytes, slice);
+    bytes_append_slice(bytes, slice);
     bytes->copied = slice;
     return 0;
 }
@@ -160,25 +135,20 @@ __attribute__((noinline)) static int append_pieces(struct bytes *bytes, struct p
     return 0;
 }
 
+int bytes_append_one(struct bytes *bytes, struct pool *pool, const void *data, size_t len)
+{
+    if (!bytes->last && len > 0 && len <= BLOCK_LARGE)
+        return append_first(bytes, pool, data, len);
+    return append_pieces(bytes, pool, &(struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = len}, 1);
+}
+
 int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count)
 {
     if (count == 1 && bytes_append_short(bytes, pieces[0].iov_base, pieces[0].iov_len))
         return 0;
-    if (count == 1 && !bytes->last && pieces[0].iov_len > 0 && pieces[0].iov_len <= BLOCK_LARGE)
-        return append_first(bytes, pool, pieces[0].iov_base, pieces[0].iov_len);
+    if (count == 1)
+        return bytes_append_one(bytes, pool, pieces[0].iov_base, pieces[0].iov_len);
     return append_pieces(bytes, pool, pieces, count);
-}
-
-int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluice_view *view)
-{
-    struct slice *slice = pool_take_slice(pool);
-
-    if (!slice)
-        return -ENOMEM;
-    *slice = (struct slice){.data = view->data, .len = view->len, .buffer = view->buffer};
-    sluice_buffer_hold(view->buffer);
-    append_slice(bytes, slice);
-    return 0;
 }
 
 int bytes_append_private(struct bytes *bytes, struct pool *pool, const struct sluice_view *view)
@@ -200,38 +170,8 @@ int bytes_append_private(struct bytes *bytes, struct pool *pool, const struct sl
     if (view->len > 0)
         memcpy(block->data + block->used, view->data, view->len);
     block->used += view->len;
-    append_slice(bytes, slice);
+    bytes_append_slice(bytes, slice);
     return 0;
-}
-
-struct sluice_view bytes_take_first(struct bytes *bytes, struct pool *pool)
-{
-    struct slice *slice = detach_first(bytes);
-    struct sluice_view view = {.data = slice->data, .len = slice->len, .buffer = slice->buffer};
-
-    pool_give_slice(pool, slice);
-    return view;
-}
-
-static void drop_first(struct bytes *bytes, struct pool *pool)
-{
-    struct sluice_view view = bytes_take_first(bytes, pool);
-
-    sluice_buffer_drop(view.buffer);
-}
-
-void bytes_consume(struct bytes *bytes, struct pool *pool, size_t len)
-{
-    assert(len <= bytes->len);
-    while (bytes->first && bytes->first->len <= len) {
-        len -= bytes->first->len;
-        drop_first(bytes, pool);
-    }
-    if (len > 0) {
-        bytes->first->data += len;
-        bytes->first->len -= len;
-        bytes->len -= len;
-    }
 }
 
 int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t len)
@@ -251,11 +191,11 @@ int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t l
     if (rest > 0 && !(split = pool_take_slice(pool)))
         return -ENOMEM;
     while (from->first != slice)
-        append_slice(to, detach_first(from));
+        bytes_append_slice(to, bytes_detach_first(from));
     if (split) {
         *split = (struct slice){.data = slice->data, .len = rest, .buffer = slice->buffer};
         sluice_buffer_hold(split->buffer);
-        append_slice(to, split);
+        bytes_append_slice(to, split);
         bytes_consume(from, pool, rest);
     }
     return 0;
@@ -321,12 +261,12 @@ void bytes_truncate(struct bytes *bytes, struct pool *pool, size_t len)
     struct bytes kept = {0};
 
     while (bytes->first && kept.len + bytes->first->len <= len)
-        append_slice(&kept, detach_first(bytes));
+        bytes_append_slice(&kept, bytes_detach_first(bytes));
     if (kept.len < len) {
-        struct slice *cut = detach_first(bytes);
+        struct slice *cut = bytes_detach_first(bytes);
 
         cut->len = len - kept.len;
-        append_slice(&kept, cut);
+        bytes_append_slice(&kept, cut);
     }
     bytes_clear(bytes, pool);
     *bytes = kept;
@@ -335,5 +275,5 @@ void bytes_truncate(struct bytes *bytes, struct pool *pool, size_t len)
 void bytes_clear(struct bytes *bytes, struct pool *pool)
 {
     while (bytes->first)
-        drop_first(bytes, pool);
+        bytes_drop_first(bytes, pool);
 }

@@ -3,6 +3,7 @@
 #define ENGINE_BYTES_H
 
 #include <assert.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,8 +47,38 @@ static inline bool bytes_is_empty(const struct bytes *bytes)
     return bytes->first == NULL;
 }
 
+/* Appends a slice, which becomes the queue's. */
+static inline void bytes_append_slice(struct bytes *bytes, struct slice *slice)
+{
+    slice->next = NULL;
+    if (bytes->last)
+        bytes->last->next = slice;
+    else
+        bytes->first = slice;
+    bytes->last = slice;
+    bytes->len += slice->len;
+}
+
+/* Takes the first slice out. There is one. */
+static inline struct slice *bytes_detach_first(struct bytes *bytes)
+{
+    struct slice *slice = bytes->first;
+
+    assert(slice);
+    bytes->first = slice->next;
+    if (!bytes->first)
+        bytes->last = NULL;
+    if (bytes->copied == slice)
+        bytes->copied = NULL;
+    bytes->len -= slice->len;
+    return slice;
+}
+
 /* Appends a copy of all pieces, or nothing: returns 0 or -ENOMEM. Fills up the last block first. */
 int bytes_append_copy(struct bytes *bytes, struct pool *pool, const struct iovec *pieces, size_t count);
+
+/* The same for one piece, where bytes_append_short() has no room for it. */
+int bytes_append_one(struct bytes *bytes, struct pool *pool, const void *data, size_t len);
 
 /* The same for a few bytes behind such a copy, if the last bytes are one and its block has room: else returns false. */
 static inline bool bytes_append_short(struct bytes *bytes, const void *data, size_t len)
@@ -81,16 +112,53 @@ static inline bool bytes_extend(struct bytes *bytes, const struct sluice_view *v
 }
 
 /* Appends a slice of its own for the view, with one more reference to its buffer. Returns 0 or -ENOMEM. */
-int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluice_view *view);
+static inline int bytes_append_view(struct bytes *bytes, struct pool *pool, const struct sluice_view *view)
+{
+    struct slice *slice = pool_take_slice(pool);
+
+    if (!slice)
+        return -ENOMEM;
+    *slice = (struct slice){.data = view->data, .len = view->len, .buffer = view->buffer};
+    sluice_buffer_hold(view->buffer);
+    bytes_append_slice(bytes, slice);
+    return 0;
+}
 
 /* The same with a copy of its bytes, which shares the block of the slice before it if there is room. */
 int bytes_append_private(struct bytes *bytes, struct pool *pool, const struct sluice_view *view);
 
 /* Takes the first slice off; its reference goes to the view. There is one. */
-struct sluice_view bytes_take_first(struct bytes *bytes, struct pool *pool);
+static inline struct sluice_view bytes_take_first(struct bytes *bytes, struct pool *pool)
+{
+    struct slice *slice = bytes_detach_first(bytes);
+    struct sluice_view view = {.data = slice->data, .len = slice->len, .buffer = slice->buffer};
+
+    pool_give_slice(pool, slice);
+    return view;
+}
+
+static inline void bytes_drop_first(struct bytes *bytes, struct pool *pool)
+{
+    struct sluice_view view = bytes_take_first(bytes, pool);
+
+    sluice_buffer_drop(view.buffer);
+}
 
 /* Drops the first `len` bytes, and empty slices in front of what is left. */
-void bytes_consume(struct bytes *bytes, struct pool *pool, size_t len);
+static inline void bytes_consume(struct bytes *bytes, struct pool *pool, size_t len)
+{
+    assert(len <= bytes->len);
+    while (bytes->first && bytes->first->len <= len) {
+        len -= bytes->first->len;
+        bytes_drop_first(bytes, pool);
+    }
+    if (len > 0) {
+        assert(bytes->first); /* or fewer than `len` were there */
+        bytes->first->data += len;
+        bytes->first->len -= len;
+        bytes->len -= len;
+    }
+}
 
 /* Moves the first `len` bytes behind those of `to`, by reference. Returns 0, or -ENOMEM with nothing moved. */
 int bytes_move(struct bytes *from, struct bytes *to, struct pool *pool, size_t len);

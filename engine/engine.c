@@ -167,11 +167,6 @@ struct gather *engine_get_gather(struct sluice_engine *engine, struct io_uring_s
     return &engine->gathers[engine->gathers_used++];
 }
 
-void engine_arm(struct sluice_engine *engine, struct operation *operation, struct io_uring_sqe *entry)
-{
-    operation_arm(operation, &engine->operations, entry);
-}
-
 static void submit_cancel(struct sluice_engine *engine, const struct operation *operation)
 {
     struct io_uring_sqe *entry = engine_get_entry(engine);

@@ -108,7 +108,11 @@ struct io_uring_sqe *engine_get_entry(struct sluice_engine *engine);
 struct gather *engine_get_gather(struct sluice_engine *engine, struct io_uring_sqe **entry);
 
 /* Submits a request, filled otherwise, as `operation`. */
-void engine_arm(struct sluice_engine *engine, struct operation *operation, struct io_uring_sqe *entry);
+static inline void engine_arm(struct sluice_engine *engine, struct operation *operation, struct io_uring_sqe *entry)
+{
+    operation_arm(operation, &engine->operations, entry);
+}
+
 /* Asks the kernel to end an armed operation soon, and asks again if it is not found. Once is enough. */
 void engine_cancel(struct sluice_engine *engine, struct operation *operation);
 

@@ -138,7 +138,7 @@ static void layer_update_receive(struct sluice_stream *stream)
 
     if (!layer->lower)
         return;
-    if (!stream->is_ready || stream_wants_data(stream))
+    if (!stream->is_ready || stream_may_receive(stream))
         sluice_stream_resume(layer->lower);
     else
         sluice_stream_pause(layer->lower);

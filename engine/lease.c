@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "engine/pool.h"
-
 static bool can_feed(const struct leases *leases)
 {
     return leases->buffers.available > 0 && leases->buffers.available >= leases->buffers.count / LEASES_FEED_FRACTION;
@@ -28,7 +26,7 @@ static void feed_starving(struct task *task)
         lane_push(&leases->tasks->work, &leases->feed);
 }
 
-static void return_lease(struct sluice_buffer *buffer)
+void leases_return(struct sluice_buffer *buffer)
 {
     struct lease *lease = container_of(buffer, struct lease, buffer);
     struct leases *leases = lease->leases;
@@ -36,18 +34,6 @@ static void return_lease(struct sluice_buffer *buffer)
     buffers_return(&leases->buffers, (uint16_t)(lease - leases->all));
     if (!link_is_alone(&leases->starving) && can_feed(leases))
         lane_push(&leases->tasks->work, &leases->feed);
-}
-
-bool buffer_is_lease(const struct sluice_buffer *buffer)
-{
-    return buffer->release == return_lease;
-}
-
-bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *buffer)
-{
-    if (buffer_is_passing(buffer))
-        return false;
-    return !buffer_is_lease(buffer) || !leases_are_scarce(leases);
 }
 
 int leases_init(struct leases *leases, struct ring *ring, struct run_queue *tasks, uint32_t count, uint32_t size,
@@ -66,7 +52,7 @@ int leases_init(struct leases *leases, struct ring *ring, struct run_queue *task
         return error;
     }
     for (uint32_t i = 0; i < count; i++)
-        leases->all[i] = (struct lease){.buffer.release = return_lease, .leases = leases};
+        leases->all[i] = (struct lease){.buffer.release = leases_return, .leases = leases};
     return 0;
 }
 

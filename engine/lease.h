@@ -8,6 +8,7 @@
 #include <sluice/buffer.h>
 
 #include "engine/list.h"
+#include "engine/pool.h"
 #include "engine/task.h"
 #include "uring/buffers.h"
 
@@ -54,10 +55,19 @@ static inline bool leases_are_scarce(const struct leases *leases)
     return leases->buffers.available <= leases->buffers.count / LEASES_SCARCE_FRACTION;
 }
 
-/* True if `buffer` can be kept by reference. A passing one cannot; a lease should not when they are scarce. */
-bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *buffer);
+/* What leases are released by, and known by: nobody else calls it. */
+void leases_return(struct sluice_buffer *buffer);
 
 /* True for buffers that were leased here or anywhere. */
-bool buffer_is_lease(const struct sluice_buffer *buffer);
+static inline bool buffer_is_lease(const struct sluice_buffer *buffer)
+{
+    return buffer->release == leases_return;
+}
+
+/* True if `buffer` can be kept by reference. A passing one cannot; a lease should not when they are scarce. */
+static inline bool leases_may_keep(const struct leases *leases, const struct sluice_buffer *buffer)
+{
+    return buffer_is_lease(buffer) ? !leases_are_scarce(leases) : !buffer_is_passing(buffer);
+}
 
 #endif

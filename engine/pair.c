@@ -144,7 +144,7 @@ static bool read_piece(struct pair_stream *pair)
     size_t at = (size_t)(taken % incoming->capacity);
     struct sluice_view view = {.data = incoming->memory + at, .buffer = &pair->passing};
 
-    if (len == 0 || !stream_wants_data(&pair->stream))
+    if (len == 0 || !stream_may_receive(&pair->stream))
         return false;
     view.len = incoming->capacity - at < len ? incoming->capacity - at : len;
     stream_receive(&pair->stream, &view);
@@ -202,7 +202,7 @@ static void take_notice(struct sluice_post *post)
 /* Reading may go on: look at what waits, as if it had just come. */
 static void pair_update_receive(struct sluice_stream *stream)
 {
-    if (stream_wants_data(stream))
+    if (stream_may_receive(stream))
         notify(pair_of(stream)->end);
 }
 

@@ -107,6 +107,11 @@ static inline struct block *block_of(struct sluice_buffer *buffer)
  * copies them.
  */
 void buffer_init_passing(struct sluice_buffer *buffer);
-bool buffer_is_passing(const struct sluice_buffer *buffer);
+void buffer_release_passing(struct sluice_buffer *buffer);
+
+static inline bool buffer_is_passing(const struct sluice_buffer *buffer)
+{
+    return buffer->release == buffer_release_passing;
+}
 
 #endif

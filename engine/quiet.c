@@ -1,15 +1,6 @@
 /* Quiet sends: see quiet.h. */
 #include "engine/quiet.h"
 
-void quiet_add(struct quiet_sends *quiet, struct operation *operation, uint32_t len, bool holds_lease)
-{
-    assert(quiet_has_room(quiet));
-    assert(operation->is_armed);
-    operation->is_quiet = true;
-    quiet->hold_leases |= holds_lease;
-    quiet->sends[quiet->count++] = (struct quiet_send){.identity = operation_identity(operation), .len = len};
-}
-
 void quiet_settle(struct quiet_sends *quiet, struct operations *operations)
 {
     uint32_t count = quiet->count;

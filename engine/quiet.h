@@ -37,7 +37,14 @@ static inline bool quiet_has_room(const struct quiet_sends *quiet)
 }
 
 /* There is room, and `operation` was armed with a send of `len` bytes. */
-void quiet_add(struct quiet_sends *quiet, struct operation *operation, uint32_t len, bool holds_lease);
+static inline void quiet_add(struct quiet_sends *quiet, struct operation *operation, uint32_t len, bool holds_lease)
+{
+    assert(quiet_has_room(quiet));
+    assert(operation->is_armed);
+    operation->is_quiet = true;
+    quiet->hold_leases |= holds_lease;
+    quiet->sends[quiet->count++] = (struct quiet_send){.identity = operation_identity(operation), .len = len};
+}
 
 /* Something waits for a send that may be quiet. */
 static inline void quiet_await(struct quiet_sends *quiet)

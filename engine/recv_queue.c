@@ -16,6 +16,12 @@ bool stream_wants_data(const struct sluice_stream *stream)
                                  bytes_is_empty(&stream->held));
 }
 
+bool stream_may_receive(struct sluice_stream *stream)
+{
+    stream->is_held_back = !bytes_is_empty(&stream->held);
+    return stream_wants_data(stream);
+}
+
 /* Bytes may be told right now, if nothing stands before them. */
 static bool may_tell_data(const struct sluice_stream *stream)
 {
@@ -133,8 +139,6 @@ int sluice_stream_resume(struct sluice_stream *stream)
 
 void recv_queue_tell(struct sluice_stream *stream)
 {
-    bool had_held = !bytes_is_empty(&stream->held);
-
     for (int count = 0; !bytes_is_empty(&stream->held) && may_tell_data(stream); count++) {
         struct sluice_view view;
 
@@ -148,6 +152,6 @@ void recv_queue_tell(struct sluice_stream *stream)
     }
     if (!bytes_is_empty(&stream->held))
         hold_privately(stream);
-    else if (had_held && stream->state != SLUICE_CLOSED)
+    else if (stream->is_held_back && stream->state != SLUICE_CLOSED)
         stream->ops->update_receive(stream); /* a resumed stream takes in more only once it has told what it held */
 }

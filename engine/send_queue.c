@@ -145,6 +145,7 @@ static bool is_too_long(const struct sluice_stream *stream, size_t len)
 static int may_send(struct sluice_stream *stream, size_t len)
 {
     const struct sluice_engine *engine = stream->engine;
+    size_t limit;
     uint64_t queued;
 
     /* First: of a stream that is only held, the engine may be gone. */
@@ -153,133 +154,152 @@ static int may_send(struct sluice_stream *stream, size_t len)
     queued = atomic_load_explicit(&engine->counters.queued_bytes, memory_order_relaxed);
     if (is_too_long(stream, len))
         return -EMSGSIZE;
-    if (len > stream->send_limit || stream->unsent.len > stream->send_limit - len)
+    limit = stream->send_limit;
+    if (len > limit || stream->unsent.len > limit - len)
         return refuse_for_now(stream);
     if (len > engine->options.memory_budget || queued > engine->options.memory_budget - len)
         return refuse_for_now(stream);
     return 0;
 }
 
-/* The queue has become `len` bytes longer, prefix included. */
-static void joined_queue(struct sluice_stream *stream, size_t len)
+/* The queue has become longer than `before`. */
+static void joined_queue(struct sluice_stream *stream, size_t before)
 {
+    size_t len = stream->unsent.len - before;
+
     probe_send(stream, len, stream->unsent.len);
     counter_add(&stream->engine->counters.queued_bytes, len);
-    if (!task_is_queued(&stream->flush))
-        stream_schedule_flush(stream);
+    stream_schedule_flush(stream);
 }
 
 /* The same, and the sender hears whether there is room for more: if not, we owe a drain. */
-static int accepted(struct sluice_stream *stream, size_t len)
+static int accepted(struct sluice_stream *stream, size_t before)
 {
-    joined_queue(stream, len);
+    joined_queue(stream, before);
     if (stream->unsent.len < stream->high_mark)
         return SLUICE_ROOM;
     stream->owes_drain = true;
     return SLUICE_FULL;
 }
 
-/* Puts in what a message layer writes before each message. Returns 0 or -ENOMEM. */
-static int append_prefix(struct sluice_stream *stream, size_t len)
+/* There is no memory for all of a message: what was put in of it, behind `before` bytes, goes. */
+static int take_back(struct sluice_stream *stream, size_t before)
 {
-    uint8_t prefix[STREAM_PREFIX_MAX];
-    struct iovec head;
-
-    if (stream->ops->prefix == stream_no_prefix)
-        return 0;
-    head = (struct iovec){.iov_base = prefix, .iov_len = stream->ops->prefix(stream, len, prefix)};
-    if (bytes_append_short(&stream->unsent, prefix, head.iov_len))
-        return 0;
-    return head.iov_len ? bytes_append_copy(&stream->unsent, &stream->engine->pool, &head, 1) : 0;
+    bytes_truncate(&stream->unsent, &stream->engine->pool, before);
+    return -ENOMEM;
 }
 
-/*
- * Puts a message into the queue: its prefix, then either copies of the pieces or the view itself. All or nothing.
- * Returns the bytes that were added, or -ENOMEM.
- */
-static ssize_t append_message(struct sluice_stream *stream, const struct iovec *pieces, size_t count, size_t len,
-                              const struct sluice_view *view)
+/* Puts in what is written before a message. Returns 0 or -ENOMEM. */
+static int write_prefix(struct sluice_stream *stream, size_t len)
 {
-    struct pool *pool = &stream->engine->pool;
+    uint8_t prefix[STREAM_PREFIX_MAX];
+    size_t prefix_len = stream->ops->prefix(stream, len, prefix);
+
+    if (bytes_append_short(&stream->unsent, prefix, prefix_len))
+        return 0;
+    return bytes_append_one(&stream->unsent, &stream->engine->pool, prefix, prefix_len);
+}
+
+static inline int append_prefix(struct sluice_stream *stream, size_t len)
+{
+    return stream->has_messages ? write_prefix(stream, len) : 0;
+}
+
+/* Puts in a message, its prefix first: all or nothing. Returns 0 or -ENOMEM. */
+static int append_message(struct sluice_stream *stream, const struct iovec *pieces, size_t count, size_t len)
+{
     size_t before = stream->unsent.len;
     int error = append_prefix(stream, len);
 
-    /* The short ways first: behind what adjoins it, or behind a copy that has room. */
-    if (!error && (view ? bytes_extend(&stream->unsent, view)
-                        : count == 1 && bytes_append_short(&stream->unsent, pieces->iov_base, len)))
-        return (ssize_t)(stream->unsent.len - before);
     if (!error && len > 0)
-        error = view ? bytes_append_view(&stream->unsent, pool, view)
-                     : bytes_append_copy(&stream->unsent, pool, pieces, count);
-    if (error) {
-        bytes_truncate(&stream->unsent, pool, before);
-        return error;
-    }
-    return (ssize_t)(stream->unsent.len - before);
+        error = bytes_append_copy(&stream->unsent, &stream->engine->pool, pieces, count);
+    return error ? take_back(stream, before) : 0;
 }
 
-/* What may be sent is put into the queue. */
-static int send_message(struct sluice_stream *stream, const struct iovec *pieces, size_t count, size_t len,
-                        const struct sluice_view *view)
+/* The same for one piece. */
+static int append_piece(struct sluice_stream *stream, const void *data, size_t len)
 {
-    ssize_t added = append_message(stream, pieces, count, len, view);
+    size_t before = stream->unsent.len;
+    int error = append_prefix(stream, len);
 
-    return added < 0 ? (int)added : accepted(stream, (size_t)added);
+    if (!error && !bytes_append_short(&stream->unsent, data, len) && len > 0)
+        error = bytes_append_one(&stream->unsent, &stream->engine->pool, data, len);
+    return error ? take_back(stream, before) : 0;
+}
+
+/* The same for a view, by reference: behind what it adjoins, or as a slice of its own. */
+static int append_view(struct sluice_stream *stream, const struct sluice_view *view)
+{
+    size_t before = stream->unsent.len;
+    int error = append_prefix(stream, view->len);
+
+    if (!error && !bytes_extend(&stream->unsent, view))
+        error = bytes_append_view(&stream->unsent, &stream->engine->pool, view);
+    return error ? take_back(stream, before) : 0;
 }
 
 int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
 {
     size_t len = bytes_total(pieces, count);
-    int refusal;
+    size_t before = stream->unsent.len;
+    int error;
 
     assert(mailbox_is_mine(stream->mailbox));
-    refusal = may_send(stream, len);
-    return refusal ? refusal : send_message(stream, pieces, count, len, NULL);
+    error = may_send(stream, len);
+    if (!error)
+        error = append_message(stream, pieces, count, len);
+    return error ? error : accepted(stream, before);
 }
 
 int sluice_stream_send(struct sluice_stream *stream, const void *data, size_t len)
 {
-    int refusal;
+    size_t before = stream->unsent.len;
+    int error;
 
     assert(mailbox_is_mine(stream->mailbox));
-    refusal = may_send(stream, len);
-    if (refusal)
-        return refusal;
+    error = may_send(stream, len);
+    if (error)
+        return error;
     /* Many small sends in a turn are common: behind the first, a byte stream only copies them. */
     if (!stream->has_messages && bytes_append_short(&stream->unsent, data, len))
-        return accepted(stream, len);
-    return send_message(stream, &(struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = len}, 1, len, NULL);
+        return accepted(stream, before);
+    error = append_piece(stream, data, len);
+    return error ? error : accepted(stream, before);
 }
 
 int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_view *view)
 {
-    int refusal;
+    size_t before = stream->unsent.len;
+    int error;
 
     assert(mailbox_is_mine(stream->mailbox));
     if (view->len < SHARE_MINIMUM)
         return sluice_stream_send(stream, view->data, view->len);
     /* First: of a stream that is only held, the engine may be gone. */
-    refusal = may_send(stream, view->len);
-    if (refusal)
-        return refusal;
-    if (!leases_may_keep(&stream->engine->leases, view->buffer))
-        return sluice_stream_send(stream, view->data, view->len);
-    return send_message(stream, NULL, 0, view->len, view);
+    error = may_send(stream, view->len);
+    if (error)
+        return error;
+    if (leases_may_keep(&stream->engine->leases, view->buffer))
+        error = append_view(stream, view);
+    else
+        error = append_piece(stream, view->data, view->len);
+    return error ? error : accepted(stream, before);
 }
 
 int stream_carry(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
 {
     size_t len = bytes_total(pieces, count);
-    ssize_t added;
+    size_t before = stream->unsent.len;
+    int error;
 
     if (stream_write_status(stream) != SLUICE_WRITABLE)
         return -EPIPE;
     if (is_too_long(stream, len))
         return -EMSGSIZE;
-    added = append_message(stream, pieces, count, len, NULL);
-    if (added < 0)
-        return (int)added;
-    accepted(stream, (size_t)added);
+    error = append_message(stream, pieces, count, len);
+    if (error)
+        return error;
+    accepted(stream, before);
     return 0;
 }
 
@@ -296,11 +316,9 @@ int stream_pass_down(struct sluice_stream *stream, struct sluice_stream *lower)
 
     if (!error)
         error = bytes_move(&stream->unsent, &lower->unsent, pool, len);
-    if (error) {
-        bytes_truncate(&lower->unsent, pool, before);
-        return error;
-    }
-    accepted(lower, lower->unsent.len - before);
+    if (error)
+        return take_back(lower, before);
+    accepted(lower, before);
     left_queue(stream, len);
     return 0;
 }
@@ -366,26 +384,26 @@ static void run_posted_send(struct sluice_post *post)
 {
     struct posted_send *send = container_of(post, struct posted_send, post);
     struct sluice_stream *stream = send->stream;
-    struct iovec piece = {.iov_base = send->data, .iov_len = send->len};
+    size_t before = stream->unsent.len;
     bool was_counted = atomic_load(&stream->posted) & STREAM_POSTS_CLOSED;
-    ssize_t added = -EPIPE;
+    int error = -EPIPE;
     size_t over = 0;
 
     atomic_fetch_sub(&stream->posts, 1);
     /* Accepted when it was posted: no limit applies any more, and an end of our direction waits for it. */
     if (stream_write_status(stream) != SLUICE_WRITE_CLOSED)
-        added = append_message(stream, &piece, 1, send->len, NULL);
+        error = append_piece(stream, send->data, send->len);
     /* What is over the limit stays reserved until as much has left the queue: so posters cannot fill it without end. */
-    if (added >= 0 && stream->unsent.len > stream->send_limit)
+    if (!error && stream->unsent.len > stream->send_limit)
         over = smaller(stream->unsent.len - stream->send_limit, send->len);
     stream->overdrawn += over;
     atomic_fetch_sub(&stream->posted, send->len - over);
-    if (added >= 0)
-        joined_queue(stream, (size_t)added);
+    if (!error)
+        joined_queue(stream, before);
     else if (!was_counted)
         stream->lost += send->len;
     /* It was accepted: what comes behind the gap must not reach the peer. */
-    if (added == -ENOMEM)
+    if (error == -ENOMEM)
         stream_fail(stream, -ENOMEM, SLUICE_LOCAL);
     if (stream->state != SLUICE_CLOSED)
         stream_schedule_flush(stream);

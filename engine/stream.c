@@ -78,7 +78,7 @@ void sluice_stream_release(struct sluice_stream *stream)
     free(stream);
 }
 
-static void destroy_stream(struct sluice_stream *stream)
+void stream_destroy(struct sluice_stream *stream)
 {
     assert(bytes_is_empty(&stream->unsent));
     assert(bytes_is_empty(&stream->held));
@@ -88,27 +88,6 @@ static void destroy_stream(struct sluice_stream *stream)
     link_remove(&stream->link);
     stream->ops->destroy(stream);
     sluice_stream_release(stream);
-}
-
-void stream_unguard(struct sluice_stream *stream)
-{
-    assert(stream->guards > 0);
-    stream->guards--;
-    if (stream->guards == 0 && stream->has_told_close)
-        destroy_stream(stream);
-}
-
-/* A place in a lane is a guard: the task gives it back. */
-void stream_schedule_work(struct sluice_stream *stream)
-{
-    if (lane_push(&stream->engine->tasks.work, &stream->work))
-        stream_guard(stream);
-}
-
-void stream_schedule_flush(struct sluice_stream *stream)
-{
-    if (lane_push(&stream->engine->tasks.flushes, &stream->flush))
-        stream_guard(stream);
 }
 
 /* -- The end begins ------------------------------------------------------------------------------------------ */

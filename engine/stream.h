@@ -7,6 +7,7 @@
 #ifndef ENGINE_STREAM_H
 #define ENGINE_STREAM_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,7 +43,7 @@ struct stream_ops {
     void (*close)(struct sluice_stream *stream);
     /* End now and reset the peer; stream_closed() as soon as nothing of the stream is in the kernel. */
     void (*abort)(struct sluice_stream *stream);
-    /* stream_wants_data() may have changed. */
+    /* stream_may_receive() may have changed. */
     void (*update_receive)(struct sluice_stream *stream);
     /* The linger time is over; called only after stream_start_linger(). */
     void (*linger_over)(struct sluice_stream *stream);
@@ -79,8 +80,9 @@ struct sluice_stream {
     bool is_failing : 1;      /* ends with `error` as soon as the held bytes are told */
     bool is_aborted : 1;      /* ops->abort was called */
     bool has_told_close : 1;
-    bool has_cause : 1; /* the end has begun: error and side stand */
-    bool has_upper : 1; /* a layer stands on it, whose stream is `user` */
+    bool has_cause : 1;    /* the end has begun: error and side stand */
+    bool is_held_back : 1; /* who asked whether to receive was told so while bytes were held */
+    bool has_upper : 1;    /* a layer stands on it, whose stream is `user` */
 
     bool has_messages;    /* each send is one, of message_max bytes at the most; other threads that post read both */
     uint32_t message_max; /* UINT32_MAX for streams of bytes */
@@ -128,11 +130,30 @@ static inline void stream_guard(struct sluice_stream *stream)
     stream->guards++;
 }
 
-/* May free the stream: the one place. */
-void stream_unguard(struct sluice_stream *stream);
+/* For stream_unguard() alone: nothing holds the stream, and its user knows that it is closed. */
+void stream_destroy(struct sluice_stream *stream);
 
-void stream_schedule_work(struct sluice_stream *stream);
-void stream_schedule_flush(struct sluice_stream *stream);
+/* May free the stream: the one place. */
+static inline void stream_unguard(struct sluice_stream *stream)
+{
+    assert(stream->guards > 0);
+    stream->guards--;
+    if (stream->guards == 0 && stream->has_told_close)
+        stream_destroy(stream);
+}
+
+/* A place in a lane is a guard: the task gives it back. */
+static inline void stream_schedule_work(struct sluice_stream *stream)
+{
+    if (lane_push(&stream->engine->tasks.work, &stream->work))
+        stream_guard(stream);
+}
+
+static inline void stream_schedule_flush(struct sluice_stream *stream)
+{
+    if (lane_push(&stream->engine->tasks.flushes, &stream->flush))
+        stream_guard(stream);
+}
 
 /* If our direction has ended, and the peer's has or does not matter any more: the rest is the transport's part. */
 void stream_wind_down(struct sluice_stream *stream);
@@ -147,6 +168,8 @@ static inline enum sluice_write_status stream_write_status(const struct sluice_s
 
 /* Bytes should arrive: somebody hears them, or a closing stream discards them. */
 bool stream_wants_data(const struct sluice_stream *stream);
+/* The same, asked in order to act on it: told no while bytes are held, update_receive is called once they are told. */
+bool stream_may_receive(struct sluice_stream *stream);
 
 /* -- What a transport reports -------------------------------------------------------------------------------- */
 

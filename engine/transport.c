@@ -59,7 +59,7 @@ void transport_update_receive(struct sluice_stream *stream)
     struct transport *transport = transport_of(stream);
     bool can_receive = stream->is_ready && !stream->has_ended && !stream->is_failing && !transport->is_leaving;
 
-    if (can_receive && stream_wants_data(stream))
+    if (can_receive && stream_may_receive(stream))
         start_receiving(transport);
     else
         stop_receiving(transport);

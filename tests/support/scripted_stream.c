@@ -77,7 +77,7 @@ static void scripted_abort(struct sluice_stream *stream)
 
 static void scripted_update_receive(struct sluice_stream *stream)
 {
-    scripted_of(stream)->wants_data = stream_wants_data(stream);
+    scripted_of(stream)->wants_data = stream_may_receive(stream);
 }
 
 static void scripted_linger_over(struct sluice_stream *stream)
@@ -124,7 +124,7 @@ struct scripted *scripted_create(struct sluice_engine *engine, enum sluice_state
 
     cr_assert(scripted);
     stream_init(&scripted->stream, &scripted_ops, engine, state, events, user);
-    scripted->wants_data = stream_wants_data(&scripted->stream);
+    scripted->wants_data = stream_may_receive(&scripted->stream);
     return scripted;
 }
 

@@ -259,6 +259,7 @@ void sluice_stream_set_events(struct sluice_stream *stream, const struct sluice_
     assert(mailbox_is_mine(stream->mailbox));
     stream->events = events;
     stream->user = user;
+    stream->has_upper = false; /* a layer says so itself, afterwards */
     if (stream->state == SLUICE_CLOSED)
         return;
     stream->ops->update_receive(stream);

@@ -33,7 +33,7 @@ struct layer_kind {
     int (*send)(struct layer *layer);
     /* Everything was sent and our direction ends: say goodbye below. The framework then ends the stream below. */
     void (*finish)(struct layer *layer);
-    /* As in stream_ops. */
+    /* As in stream_ops: asked if the layer's stream `has_messages`. */
     size_t (*prefix)(const struct sluice_stream *stream, size_t len, uint8_t prefix[STREAM_PREFIX_MAX]);
     /* Gives back what the layer took for itself. */
     void (*destroy)(struct layer *layer);

@@ -11,7 +11,6 @@
 
 enum {
     QUIET_MAX = 64 * 1024, /* bytes of a send that is expected to be taken whole */
-    UNIX_MAX = 64 * 1024,  /* bytes of a send to a Unix socket, whose reader starts only when it is over */
 };
 
 struct socket_stream {
@@ -68,15 +67,10 @@ static uint32_t quieted(const struct sluice_stream *stream, size_t len, uint32_t
     return flags | RING_SEND_QUIET;
 }
 
-static size_t send_max(const struct transport *transport)
-{
-    return transport->is_unix ? UNIX_MAX : GATHER_BYTES;
-}
-
 static void send_one(struct transport *transport, const struct slice *slice, uint32_t flags)
 {
     struct io_uring_sqe *entry = engine_get_entry(transport->stream.engine);
-    size_t len = smaller(slice->len, send_max(transport));
+    size_t len = smaller(slice->len, GATHER_BYTES);
 
     ring_prep_send(entry, transport->write_fd, slice->data, len, quieted(&transport->stream, len, flags));
     transport_arm_send(transport, &transport->send, entry, len);
@@ -91,7 +85,7 @@ static void send_many(struct transport *transport, uint32_t flags)
 
     gather->message = (struct msghdr){.msg_iov = gather->pieces};
     gather->message.msg_iovlen =
-        bytes_gather(&transport->stream.unsent, gather->pieces, GATHER_PIECES, send_max(transport), &len);
+        bytes_gather(&transport->stream.unsent, gather->pieces, GATHER_PIECES, GATHER_BYTES, &len);
     ring_prep_send_vector(entry, transport->write_fd, &gather->message, quieted(&transport->stream, len, flags));
     transport_arm_send(transport, &transport->send, entry, len);
 }

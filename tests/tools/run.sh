@@ -548,7 +548,8 @@ exec "$sluice" serve 127.0.0.1:0
 END
 run tune --connections 1 --duration 20ms --rounds 1 -- sh server
 claim "tune of a command ends well" equal $status 0
-claim "tune of a command: sets what it tries" equal "$(grep -c '^1M$' marks)" 1
+# Once, or once more each time that chance makes it win.
+claim "tune of a command: sets what it tries" grep -q '^1M$' marks
 claim "tune of a command: sets nothing else" test "$(grep -c '^unset$' marks)" -gt 30
 claim "tune of a command: what it refuses is skipped" \
     grep -qE '^# +not measured  SLUICE_BUSY_POLL=50us: sh: it cannot be run, or ended before it said' output

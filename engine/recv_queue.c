@@ -148,6 +148,7 @@ void recv_queue_tell(struct sluice_stream *stream)
         }
         view = bytes_take_first(&stream->held, &stream->engine->pool);
         stream->events->on_data(stream, &view, stream->user);
+        stream->keeps_views |= view.buffer->references > 1;
         sluice_buffer_drop(view.buffer);
     }
     if (!bytes_is_empty(&stream->held))

@@ -82,6 +82,7 @@ struct sluice_stream {
     bool has_told_close : 1;
     bool has_cause : 1;    /* the end has begun: error and side stand */
     bool is_held_back : 1; /* who asked whether to receive was told so while bytes were held */
+    bool keeps_views : 1;  /* its user has kept or sent on what was told */
     bool has_upper : 1;    /* a layer stands on it, whose stream is `user` */
 
     bool has_messages;    /* each send is one, of message_max bytes at the most; other threads that post read both */

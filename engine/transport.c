@@ -83,6 +83,16 @@ static size_t take_buffer(struct transport *transport, uint16_t id, size_t len)
     return view.len;
 }
 
+/*
+ * A receive has filled its buffer, so there may be more than fits one. Who sends on what came sends more at a time then;
+ * who only looks at it has the first part sooner, and the next one meanwhile, without. Unix sockets gain in any case.
+ */
+static bool gains_by_bundles(const struct transport *transport)
+{
+    return (transport->stream.keeps_views || transport->is_unix) &&
+           engine_uses(transport->stream.engine, RING_RECEIVE_BUNDLE);
+}
+
 /* From now on a receive may fill several. One that goes on into one at a time is ended, and armed again. */
 static void expect_more(struct transport *transport)
 {
@@ -101,7 +111,7 @@ static void take_bytes(struct transport *transport, const struct io_uring_cqe *c
     if (completion->res < 0 || !(completion->flags & IORING_CQE_F_BUFFER))
         return;
     counter_add(&engine->counters.bytes_received, left);
-    if (left >= engine->leases.buffers.size && !transport->fills_buffers && engine_uses(engine, RING_RECEIVE_BUNDLE))
+    if (left >= engine->leases.buffers.size && !transport->fills_buffers && gains_by_bundles(transport))
         expect_more(transport);
     while (left > engine->leases.buffers.size) {
         uint16_t next = buffers_behind(&engine->leases.buffers, id); /* before this one goes back */

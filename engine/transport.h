@@ -33,7 +33,7 @@ struct transport {
     bool must_wait : 1;        /* the last send found no room: the next waits for it */
     bool must_copy : 1;        /* the socket is of a kind that refuses zero-copy sends */
     bool may_block : 1;        /* a write may block whoever does it */
-    bool fills_buffers : 1;    /* a receive has filled its buffer: there may be more than fits one */
+    bool fills_buffers : 1;    /* a receive may fill several: there is more than fits one, and it pays */
     bool is_leaving : 1;       /* closes as soon as nothing is in flight */
     bool is_gone : 1;          /* …and has */
     bool is_unix : 1;          /* a socket that is not of the internet */

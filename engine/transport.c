@@ -84,8 +84,9 @@ static size_t take_buffer(struct transport *transport, uint16_t id, size_t len)
 }
 
 /*
- * A receive has filled its buffer, so there may be more than fits one. Who sends on what came sends more at a time then;
- * who only looks at it has the first part sooner, and the next one meanwhile, without. Unix sockets gain in any case.
+ * A receive has filled its buffer, so there may be more than fits one. Who sends on what came sends more at a time
+ * then; who only looks at it has the first part sooner, and the next one meanwhile, without. Unix sockets gain in any
+ * case.
  */
 static bool gains_by_bundles(const struct transport *transport)
 {

@@ -119,6 +119,8 @@ static void check_receive(struct sim *sim, const struct sluice_stream *stream)
     else if (stream->state == SLUICE_OPEN && stream->read_status == SLUICE_READ_PAUSED)
         require(sim, !transport->receive.is_armed || transport->receive.is_cancelling, stream,
                 "a paused stream still receives");
+    require(sim, !transport->fills_buffers || stream->keeps_views, stream,
+            "receives are bundled for somebody who only looks at what comes");
     if (is_starving)
         require(sim, task_is_queued(&leases->feed) || leases->buffers.available < leases->buffers.count, stream,
                 "a stream waits for buffers, and all are there");

@@ -5,8 +5,9 @@
  * One ring (single issuer, deferred task work, registered descriptor), direct descriptors, multishot accept and receive
  * into one ring of shared buffers, and one system call a turn. What a turn received for a connection goes out in one
  * send from the buffers it arrived in, which is tried inside the submitting call and is not answered if it takes
- * everything ("quiet"). Where it does not, the rest waits in the kernel, and its source is not read beyond a limit
- * (and beyond what a multishot receive still brings until it is cancelled).
+ * everything ("quiet"). Where it does not, the rest waits in the kernel for room and then goes as far as there is any
+ * (to have the kernel wait until all is taken moves it in small pieces: a third of the rate of a stream). Its source is
+ * not read beyond a limit (and beyond what a multishot receive still brings until it is cancelled).
  *
  * In role messages that is a trick which no rival may use, as answers that differ from the questions cannot: no call
  * and no copy is made for a message. Whole messages that lie side by side go back as they lie.
@@ -29,13 +30,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Linux 6.10: liburing 2.3 does not name them yet. */
+#ifndef IORING_RECVSEND_BUNDLE
+#define IORING_RECVSEND_BUNDLE (1U << 4)
+#endif
+#ifndef IORING_FEAT_RECVSEND_BUNDLE
+#define IORING_FEAT_RECVSEND_BUNDLE (1U << 14)
+#endif
+
 enum {
     RING_ENTRIES = 256,
     COMPLETION_ENTRIES = 4096,
     REAP_MAX = 128,
+    BUFFERS_MAX = 256,
     PIECE_COUNT = 64,
     COPY_SIZE = 65536,
-    SOURCE_BYTES = 256 << 10, /* a source asks the kernel to send about so much at once */
+    SOURCE_BYTES = 512 << 10, /* a source sends so much at once: with where it goes, a cache holds it */
     SLOT_COUNT = 65536,
 };
 
@@ -44,7 +54,8 @@ enum kind {
     KIND_RECEIVE,
     KIND_QUIET,   /* a send that is heard of only if it did not take everything */
     KIND_SPREAD,  /* the same, of what is said to everybody */
-    KIND_WAITING, /* a send that waits until everything is taken */
+    KIND_WAITING, /* a send that waits for room, and takes what there is */
+    KIND_SOURCE,  /* a source's: it takes what there is room for, now */
     KIND_CONNECT,
     KIND_SHUTDOWN,
     KIND_IGNORED,
@@ -79,7 +90,7 @@ struct queue {
 enum sending {
     SENDING_NOTHING,
     SENDING_QUIETLY, /* tried by the next submission, heard of only if it does not take everything */
-    SENDING_WAITING, /* until everything is taken */
+    SENDING_WAITING, /* for room */
 };
 
 struct connection {
@@ -120,8 +131,9 @@ struct server {
     unsigned open_count;
     unsigned starved_head;
     unsigned starved_count;
-    unsigned dirty[SLOT_COUNT]; /* connections with something to send */
-    unsigned quiet[SLOT_COUNT]; /* connections whose quiet send is in this submission */
+    uint16_t places[BUFFERS_MAX]; /* where in the ring of buffers each was offered */
+    unsigned dirty[SLOT_COUNT];   /* connections with something to send */
+    unsigned quiet[SLOT_COUNT];   /* connections whose quiet send is in this submission */
     unsigned open[SLOT_COUNT];
     unsigned starved[SLOT_COUNT]; /* a ring: connections that are read when there are buffers again */
     struct connection connections[SLOT_COUNT];
@@ -150,6 +162,7 @@ static uint8_t *buffer_memory(unsigned buffer)
 
 static void give_back(unsigned buffer)
 {
+    server.places[buffer] = (uint16_t)(server.buffers->tail + server.returned);
     io_uring_buf_ring_add(server.buffers, buffer_memory(buffer), server.buffer_size, (unsigned short)buffer,
                           (int)server.buffer_count - 1, (int)server.returned++);
     server.lent--;
@@ -377,6 +390,8 @@ static void arm_receive(unsigned slot)
     io_uring_prep_recv_multishot(entry, (int)slot, NULL, 0, 0);
     entry->flags |= IOSQE_BUFFER_SELECT;
     entry->buf_group = 0;
+    if (options.role == PEER_FORWARD && server.ring.features & IORING_FEAT_RECVSEND_BUNDLE)
+        entry->ioprio |= IORING_RECVSEND_BUNDLE;
     set_request(entry, KIND_RECEIVE, slot);
     server.connections[slot].is_receiving = true;
     server.connections[slot].lacks_buffers = false;
@@ -393,13 +408,15 @@ static void request_cancel(enum kind kind, unsigned slot)
 static void request_send(unsigned slot, const struct batch *batch, enum kind kind)
 {
     struct io_uring_sqe *entry = get_entry();
-    int flags = MSG_NOSIGNAL | MSG_WAITALL | (kind == KIND_WAITING ? 0 : MSG_DONTWAIT);
+    int flags = MSG_NOSIGNAL | (kind == KIND_WAITING ? 0 : MSG_DONTWAIT | MSG_WAITALL);
 
     if (batch->message.msg_iovlen == 1)
         io_uring_prep_send(entry, (int)slot, batch->message.msg_iov->iov_base, batch->message.msg_iov->iov_len, flags);
     else
         io_uring_prep_sendmsg(entry, (int)slot, &batch->message, (unsigned)flags);
-    if (kind != KIND_WAITING)
+    if (kind == KIND_WAITING)
+        entry->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    else if (kind != KIND_SOURCE)
         entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
     set_request(entry, kind, slot);
 }
@@ -559,8 +576,9 @@ static void send_quiet(unsigned slot)
     connection->sending = SENDING_QUIETLY;
     request_send(slot, connection->sent, KIND_QUIET);
     server.quiet[server.quiet_count++] = slot;
-    if (connection->queue.head || server.connections[partner(slot)].has_ended)
-        server.is_hurried = true;
+    if (connection->queue.head || server.connections[partner(slot)].has_ended ||
+        server.connections[partner(slot)].is_paused)
+        server.is_hurried = true; /* somebody waits to hear that it is over */
 }
 
 /* To everybody but who said it. Who waits already gets a copy, or, if that is too much, misses it. */
@@ -602,21 +620,38 @@ static void flush(void)
         spread();
 }
 
+static void resume(unsigned slot)
+{
+    struct connection *connection = &server.connections[slot];
+
+    connection->is_paused = false;
+    if (!connection->is_receiving && !connection->has_ended)
+        arm_receive(slot); /* or the end of the one that was cancelled will */
+}
+
+/* What was sent was taken, or will not be: what comes next, and who waited for it. */
+static void sent_all(unsigned slot)
+{
+    struct connection *connection = &server.connections[slot];
+
+    batch_give_back(connection->sent);
+    connection->sending = SENDING_NOTHING;
+    release(slot);
+    if (!connection->is_open || connection->is_dying)
+        return;
+    if (connection->queue.head)
+        mark_dirty(slot);
+    if (server.connections[partner(slot)].is_paused && connection->queue.len <= PEER_FORWARD_MAX / 4)
+        resume(partner(slot));
+    end_if_drained(slot);
+}
+
 /* Those quiet sends of which nothing was heard took everything. */
 static void settle(void)
 {
-    for (unsigned i = 0; i < server.quiet_count; i++) {
-        struct connection *connection = &server.connections[server.quiet[i]];
-
-        if (connection->sending != SENDING_QUIETLY)
-            continue;
-        batch_give_back(connection->sent);
-        connection->sending = SENDING_NOTHING;
-        if (connection->queue.head)
-            mark_dirty(server.quiet[i]);
-        end_if_drained(server.quiet[i]);
-        release(server.quiet[i]);
-    }
+    for (unsigned i = 0; i < server.quiet_count; i++)
+        if (server.connections[server.quiet[i]].sending == SENDING_QUIETLY)
+            sent_all(server.quiet[i]);
     server.quiet_count = 0;
     if (server.spread)
         batch_give_back(server.spread);
@@ -653,60 +688,49 @@ static void take_spread(unsigned slot, int result)
     send_waiting(slot);
 }
 
-static void resume(unsigned slot)
-{
-    struct connection *connection = &server.connections[slot];
-
-    connection->is_paused = false;
-    if (!connection->is_receiving && !connection->has_ended)
-        arm_receive(slot); /* or the end of the one that was cancelled will */
-}
-
 static void take_waiting(unsigned slot, int result)
 {
     struct connection *connection = &server.connections[slot];
-    bool is_whole = result >= 0 && (size_t)result == connection->sent->len;
+    bool has_failed = result < 0 && result != -EAGAIN;
 
-    batch_give_back(connection->sent);
-    connection->sending = SENDING_NOTHING;
-    if (!is_whole)
-        end(slot);
-    release(slot);
-    if (!connection->is_open || connection->is_dying)
-        return;
-    if (connection->queue.head) {
-        connection->sent = queue_pop(&connection->queue);
-        send_waiting(slot);
+    if (!has_failed && !connection->is_dying) {
+        batch_drop(connection->sent, result > 0 ? (size_t)result : 0);
+        if (connection->sent->len > 0) {
+            send_waiting(slot);
+            return;
+        }
     }
-    if (server.connections[partner(slot)].is_paused && connection->queue.len <= PEER_FORWARD_MAX / 4)
-        resume(partner(slot));
-    end_if_drained(slot);
+    if (has_failed)
+        end(slot);
+    sent_all(slot);
 }
 
 /* -- A source ------------------------------------------------------------------------------------------------ */
 
+/* Writes side by side, or as much of a large one: its bytes are all the same. */
 static void fill_source(void)
 {
-    size_t count = options.size < SOURCE_BYTES ? SOURCE_BYTES / options.size : 1;
-
     source.message.msg_iov = source.pieces;
-    for (size_t i = 0; i < count && i < PIECE_COUNT; i++)
-        batch_add(&source, constant, options.size);
+    while (source.len < SOURCE_BYTES && source.message.msg_iovlen < PIECE_COUNT) {
+        size_t room = SOURCE_BYTES - source.len;
+
+        batch_add(&source, constant, options.size < room ? options.size : room);
+    }
 }
 
-static void source_more(unsigned slot)
+static void source_more(unsigned slot, enum kind kind)
 {
     server.connections[slot].requests = 1;
-    request_send(slot, &source, KIND_WAITING);
+    request_send(slot, &source, kind);
 }
 
 static void source_sent(unsigned slot, int result)
 {
     server.connections[slot].requests = 0;
-    if (result >= 0 && (size_t)result == source.len)
-        source_more(slot);
-    else
+    if (result < 0 && result != -EAGAIN)
         end(slot);
+    else
+        source_more(slot, result >= 0 && (size_t)result == source.len ? KIND_SOURCE : KIND_WAITING);
 }
 
 /* -- Receiving ----------------------------------------------------------------------------------------------- */
@@ -823,10 +847,24 @@ static void take_receive_end(unsigned slot, int result)
         end(slot);
 }
 
+/* What came in one receive: in a buffer, and, if that is full, in those that were offered behind it. */
+static void take_all(unsigned slot, unsigned buffer, size_t len)
+{
+    while (len > server.buffer_size) {
+        unsigned next = (server.places[buffer] + 1U) & (server.buffer_count - 1);
+
+        next = server.buffers->bufs[next].bid; /* before this one is given back, which may take its place */
+        take_bytes(slot, buffer, server.buffer_size);
+        len -= server.buffer_size;
+        buffer = next;
+    }
+    take_bytes(slot, buffer, len);
+}
+
 static void take_receive(unsigned slot, const struct io_uring_cqe *completion)
 {
     if (completion->res > 0)
-        take_bytes(slot, completion->flags >> IORING_CQE_BUFFER_SHIFT, (size_t)completion->res);
+        take_all(slot, completion->flags >> IORING_CQE_BUFFER_SHIFT, (size_t)completion->res);
     if (!(completion->flags & IORING_CQE_F_MORE))
         take_receive_end(slot, completion->res);
 }
@@ -886,7 +924,7 @@ static void take_accept(const struct io_uring_cqe *completion)
         return;
     connection_open((unsigned)completion->res);
     if (options.role == PEER_SOURCE)
-        source_more((unsigned)completion->res);
+        source_more((unsigned)completion->res, KIND_SOURCE);
     else if (options.role == PEER_FORWARD)
         connect_upstream((unsigned)completion->res | server.upstream);
     else
@@ -917,6 +955,9 @@ static void take(const struct io_uring_cqe *completion)
             source_sent(slot, completion->res);
         else
             take_waiting(slot, completion->res);
+        break;
+    case KIND_SOURCE:
+        source_sent(slot, completion->res);
         break;
     case KIND_CONNECT:
         take_connect(slot, completion->res);
@@ -1000,10 +1041,19 @@ static void *map(size_t size)
  */
 static void choose_buffers(void)
 {
-    bool is_stream = options.role == PEER_SINK || options.role == PEER_FORWARD;
-
-    server.buffer_count = is_stream ? 64 : 256;
-    server.buffer_size = is_stream ? 65536 : 16384;
+    switch (options.role) {
+    case PEER_SINK:
+        server.buffer_count = 16;
+        server.buffer_size = 65536;
+        break;
+    case PEER_FORWARD:
+        server.buffer_count = 32;
+        server.buffer_size = 65536;
+        break;
+    default:
+        server.buffer_count = BUFFERS_MAX;
+        server.buffer_size = 16384;
+    }
     server.lent_max = server.buffer_count / 4 * 3;
 }
 

@@ -77,7 +77,7 @@ static const struct setting settings[] = {
         .meaning = "receive buffers that lie ready, until more are wanted at once",
         .allowed = "a number from 1 to 32768",
         .kind = SETTING_NUMBER,
-        .standard = 32,
+        .standard = 8,
         .minimum = 1,
         .maximum = 32768,
     },

@@ -26,7 +26,7 @@ struct range {
 static const struct range ranges[] = {
     {"SLUICE_RECEIVE_BUFFER_SIZE", {"4K", "8K", "16K", "32K", "64K", "128K"}},
     {"SLUICE_RECEIVE_BUFFER_COUNT", {"64", "128", "256", "512", "2048", "4096"}},
-    {"SLUICE_RECEIVE_BUFFER_WINDOW", {"4", "8", "16", "64", "256"}},
+    {"SLUICE_RECEIVE_BUFFER_WINDOW", {"4", "16", "32", "64", "256"}},
     {"SLUICE_HUGE_PAGES", {"0", "1"}},
     {"SLUICE_SEND_HIGH_MARK", {"16K", "32K", "64K", "128K", "256K", "1M"}},
     {"SLUICE_SEND_LOW_MARK", {"1", "16K", "32K", "48K"}},

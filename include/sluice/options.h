@@ -50,7 +50,7 @@ struct sluice_engine_options {
     uint32_t receive_buffer_size;  /* bytes in each; default 65536 */
     /*
      * How many of them lie ready for the kernel, so that few are used again and again, and stay in the cache. When
-     * many messages find none, twice as many do, and fewer again after a while. Default 32; at most all.
+     * many messages find none, twice as many do, and fewer again after a while. Default 8; at most all.
      */
     uint32_t receive_buffer_window;
     uint32_t huge_pages; /* 1: put receive buffers on huge pages if there are any; default 0 */

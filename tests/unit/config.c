@@ -58,7 +58,7 @@ Test(config, fills_in_the_defaults_that_the_header_tells)
         .completion_entries = 4096,
         .receive_buffer_count = 1024,
         .receive_buffer_size = 65536,
-        .receive_buffer_window = 32,
+        .receive_buffer_window = 8,
         .send_high_mark = 512 * KIB,
         .send_low_mark = 128 * KIB,
         .send_limit = 16 * MIB,

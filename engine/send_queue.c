@@ -162,20 +162,18 @@ static int may_send(struct sluice_stream *stream, size_t len)
     return 0;
 }
 
-/* The queue has become longer than `before`. */
-static void joined_queue(struct sluice_stream *stream, size_t before)
+/* The queue has become `len` bytes longer. */
+static void joined_queue(struct sluice_stream *stream, size_t len)
 {
-    size_t len = stream->unsent.len - before;
-
     probe_send(stream, len, stream->unsent.len);
     counter_add(&stream->engine->counters.queued_bytes, len);
     stream_schedule_flush(stream);
 }
 
 /* The same, and the sender hears whether there is room for more: if not, we owe a drain. */
-static int accepted(struct sluice_stream *stream, size_t before)
+static int accepted(struct sluice_stream *stream, size_t len)
 {
-    joined_queue(stream, before);
+    joined_queue(stream, len);
     if (stream->unsent.len < stream->high_mark)
         return SLUICE_ROOM;
     stream->owes_drain = true;
@@ -227,15 +225,12 @@ static int append_piece(struct sluice_stream *stream, const void *data, size_t l
     return error ? take_back(stream, before) : 0;
 }
 
-/* The same for a view, by reference: behind what it adjoins, or as a slice of its own. */
+/* Puts in a view, by reference: behind what it adjoins, or as a slice of its own. Returns 0 or -ENOMEM. */
 static int append_view(struct sluice_stream *stream, const struct sluice_view *view)
 {
-    size_t before = stream->unsent.len;
-    int error = append_prefix(stream, view->len);
-
-    if (!error && !bytes_extend(&stream->unsent, view))
-        error = bytes_append_view(&stream->unsent, &stream->engine->pool, view);
-    return error ? take_back(stream, before) : 0;
+    if (bytes_extend(&stream->unsent, view))
+        return 0;
+    return bytes_append_view(&stream->unsent, &stream->engine->pool, view);
 }
 
 int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
@@ -248,28 +243,64 @@ int sluice_stream_send_vector(struct sluice_stream *stream, const struct iovec *
     error = may_send(stream, len);
     if (!error)
         error = append_message(stream, pieces, count, len);
-    return error ? error : accepted(stream, before);
+    return error ? error : accepted(stream, stream->unsent.len - before);
+}
+
+/* A message, by itself: what it calls for its prefix and its bytes would cost as much again to enter and leave. */
+__attribute__((noinline, flatten)) static int send_message(struct sluice_stream *stream, const void *data, size_t len)
+{
+    size_t before = stream->unsent.len;
+    int error = append_piece(stream, data, len);
+
+    return error ? error : accepted(stream, stream->unsent.len - before);
+}
+
+/* Bytes that do not fit behind the last. Not inline, as the others: so that the short way saves no registers for it. */
+__attribute__((noinline)) static int send_bytes(struct sluice_stream *stream, const void *data, size_t len)
+{
+    int error = len > 0 ? bytes_append_one(&stream->unsent, &stream->engine->pool, data, len) : 0;
+
+    return error ? error : accepted(stream, len);
+}
+
+/* The same by reference. */
+__attribute__((noinline)) static int send_message_view(struct sluice_stream *stream, const struct sluice_view *view)
+{
+    size_t before = stream->unsent.len;
+    int error = append_prefix(stream, view->len);
+
+    if (!error)
+        error = append_view(stream, view);
+    if (error)
+        return take_back(stream, before);
+    return accepted(stream, stream->unsent.len - before);
+}
+
+static int send_bytes_view(struct sluice_stream *stream, const struct sluice_view *view)
+{
+    int error = append_view(stream, view);
+
+    return error ? error : accepted(stream, view->len);
 }
 
 int sluice_stream_send(struct sluice_stream *stream, const void *data, size_t len)
 {
-    size_t before = stream->unsent.len;
     int error;
 
     assert(mailbox_is_mine(stream->mailbox));
     error = may_send(stream, len);
     if (error)
         return error;
-    /* Many small sends in a turn are common: behind the first, a byte stream only copies them. */
-    if (!stream->has_messages && bytes_append_short(&stream->unsent, data, len))
-        return accepted(stream, before);
-    error = append_piece(stream, data, len);
-    return error ? error : accepted(stream, before);
+    if (stream->has_messages)
+        return send_message(stream, data, len);
+    /* Many small sends in a turn are common: behind the first, they are only copied. */
+    if (bytes_append_short(&stream->unsent, data, len))
+        return accepted(stream, len);
+    return send_bytes(stream, data, len);
 }
 
 int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_view *view)
 {
-    size_t before = stream->unsent.len;
     int error;
 
     assert(mailbox_is_mine(stream->mailbox));
@@ -280,10 +311,9 @@ int sluice_stream_send_view(struct sluice_stream *stream, const struct sluice_vi
     if (error)
         return error;
     if (leases_may_keep(&stream->engine->leases, view->buffer))
-        error = append_view(stream, view);
-    else
-        error = append_piece(stream, view->data, view->len);
-    return error ? error : accepted(stream, before);
+        return stream->has_messages ? send_message_view(stream, view) : send_bytes_view(stream, view);
+    return stream->has_messages ? send_message(stream, view->data, view->len)
+                                : send_bytes(stream, view->data, view->len);
 }
 
 int stream_carry(struct sluice_stream *stream, const struct iovec *pieces, size_t count)
@@ -299,7 +329,7 @@ int stream_carry(struct sluice_stream *stream, const struct iovec *pieces, size_
     error = append_message(stream, pieces, count, len);
     if (error)
         return error;
-    accepted(stream, before);
+    accepted(stream, stream->unsent.len - before);
     return 0;
 }
 
@@ -318,7 +348,7 @@ int stream_pass_down(struct sluice_stream *stream, struct sluice_stream *lower)
         error = bytes_move(&stream->unsent, &lower->unsent, pool, len);
     if (error)
         return take_back(lower, before);
-    accepted(lower, before);
+    accepted(lower, lower->unsent.len - before);
     left_queue(stream, len);
     return 0;
 }
@@ -399,7 +429,7 @@ static void run_posted_send(struct sluice_post *post)
     stream->overdrawn += over;
     atomic_fetch_sub(&stream->posted, send->len - over);
     if (!error)
-        joined_queue(stream, before);
+        joined_queue(stream, stream->unsent.len - before);
     else if (!was_counted)
         stream->lost += send->len;
     /* It was accepted: what comes behind the gap must not reach the peer. */

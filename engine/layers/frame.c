@@ -125,7 +125,7 @@ static bool take_whole_header(struct frame *frame, struct sluice_view *view)
 static int gather_header(struct frame *frame, struct sluice_view *view)
 {
     while (view->len > 0 && !header_is_whole(frame)) {
-        if (frame->header_len == VARINT_MAX)
+        if (frame->header_len >= VARINT_MAX)
             return -EBADMSG;
         frame->header[frame->header_len++] = *view->data;
         view->data++;

@@ -150,7 +150,7 @@ static const struct setting settings[] = {
     {
         .variable = "SLUICE_BUSY_POLL",
         SETTING_MEMBER(busy_poll_ns),
-        .meaning = "look for completions so long before sleeping, while waits are that short",
+        .meaning = "look for completions and posts so long before sleeping, while waits are that short",
         .allowed = "a time from 1us to 86400s; 0: sleep at once",
         .kind = SETTING_TIME,
         .minimum = MICROSECOND,

@@ -32,6 +32,7 @@ int engine_create_on(struct ring *ring, const struct sluice_engine_options *opti
     link_init(&engine->streams);
     link_init(&engine->listeners);
     engine->now = ring->ops->now(ring);
+    engine->active_at = engine->now;
     timers_init(&engine->timers, engine->now);
     engine->gathers = calloc(GATHERS, sizeof *engine->gathers);
     if (!engine->gathers)
@@ -92,7 +93,6 @@ int sluice_engine_create(const struct sluice_engine_options *given, struct sluic
         &(struct ring_config){
             .entries = options.ring_entries,
             .completion_entries = options.completion_entries,
-            .busy_poll_ns = options.busy_poll_ns,
             .napi_ns = options.napi_ns,
             .disabled = options.disable,
             .wants_sqpoll = options.sqpoll,
@@ -232,6 +232,21 @@ static uint64_t next_deadline(struct sluice_engine *engine, bool may_wait)
     return engine->quiet.hold_leases && deadline > soon ? soon : deadline;
 }
 
+/*
+ * Busy polling is turns that do not sleep while what they wait for may come any moment: if the last wait was shorter
+ * than the budget, which is the best guess of the next, and until this one is as long. Meanwhile no post need wake us.
+ */
+static bool is_busy_polling(const struct sluice_engine *engine)
+{
+    return !engine->is_idle && engine->now - engine->active_at < engine->options.busy_poll_ns;
+}
+
+static void learn(struct sluice_engine *engine)
+{
+    engine->is_idle = engine->now - engine->active_at > engine->options.busy_poll_ns;
+    engine->active_at = engine->now;
+}
+
 static void dispatch_one(struct sluice_engine *engine, const struct io_uring_cqe *completion)
 {
     probe_completion(completion->user_data, completion->res);
@@ -243,8 +258,8 @@ static void dispatch_one(struct sluice_engine *engine, const struct io_uring_cqe
         counter_add(&engine->counters.stale_completions, 1);
 }
 
-/* Hands completions to their operations, which record and schedule. No user is called from here. */
-static void dispatch(struct sluice_engine *engine)
+/* Hands completions to their operations, which record and schedule. No user is called from here. Returns how many. */
+static uint32_t dispatch(struct sluice_engine *engine)
 {
     struct ring *ring = engine->ring;
     struct io_uring_cqe *completions[COMPLETION_BATCH];
@@ -262,11 +277,13 @@ static void dispatch(struct sluice_engine *engine)
     if (count < COMPLETION_BATCH && !ring->ops->holds_back(ring) && !engine->error)
         quiet_settle(&engine->quiet, &engine->operations);
     probe_turn(total);
+    return total;
 }
 
 /* One turn of the engine; see DESIGN: posts, tasks, timers, the ring, completions. */
 static int take_turn(struct sluice_engine *engine, bool may_wait)
 {
+    bool has_come;
     bool has_more;
 
     assert(engine_is_mine(engine));
@@ -275,17 +292,19 @@ static int take_turn(struct sluice_engine *engine, bool may_wait)
     if (!engine->has_slept)
         engine->now = engine->ring->ops->now(engine->ring);
     mailbox_stay_awake(engine->mailbox);
-    mailbox_run(engine->mailbox);
+    has_come = mailbox_run(engine->mailbox);
     /*
      * Posts that came meanwhile keep us awake: whoever adds to them need not make a system call for it. A loop that is
      * not ours may sleep all the same, so there every post wakes.
      */
-    has_more = may_wait && !mailbox_is_empty(engine->mailbox);
+    has_more = may_wait && (is_busy_polling(engine) || !mailbox_is_empty(engine->mailbox));
     run_tasks(engine);
     timers_run(&engine->timers, engine->now);
     probe_submit(engine->unsubmitted);
     enter(engine, has_more ? 0 : next_deadline(engine, may_wait));
-    dispatch(engine);
+    has_come |= dispatch(engine) > 0;
+    if (has_come)
+        learn(engine);
     counter_add(&engine->counters.turns, 1);
     atomic_store_explicit(&engine->counters.receive_buffers_lent,
                           engine->leases.buffers.count - engine->leases.buffers.available, memory_order_relaxed);

@@ -81,9 +81,11 @@ struct sluice_engine {
     struct leases leases;
     struct mailbox *mailbox;
     uint64_t now; /* read when a turn begins, after it slept, and by calls from outside a turn that start a time */
-    int error;    /* the ring cannot go on: -errno; 0 as long as it can */
+    uint64_t active_at; /* when something last came from outside: a completion or a post; kept for busy polling */
+    int error;          /* the ring cannot go on: -errno; 0 as long as it can */
     bool is_in_turn;
     bool has_slept;     /* the last thing it did: `now` was read when it woke */
+    bool is_idle;       /* the last wait outlasted busy_poll_ns: the next one sleeps at once */
     bool is_destroying; /* no new streams or listeners */
     atomic_bool is_stopping;
     uint32_t unsubmitted; /* entries that were filled since the last enter */

@@ -98,11 +98,13 @@ static void run_oldest_first(struct sluice_post *newest)
     }
 }
 
-void mailbox_run(struct mailbox *mailbox)
+bool mailbox_run(struct mailbox *mailbox)
 {
     /* A look is cheaper than an exchange, and the usual turn has no post. */
-    if (!mailbox_is_empty(mailbox))
-        run_oldest_first(atomic_exchange(&mailbox->newest, NULL));
+    if (mailbox_is_empty(mailbox))
+        return false;
+    run_oldest_first(atomic_exchange(&mailbox->newest, NULL));
+    return true;
 }
 
 void mailbox_close(struct mailbox *mailbox)

@@ -46,8 +46,8 @@ void mailbox_stay_awake(struct mailbox *mailbox);
 bool mailbox_may_sleep(struct mailbox *mailbox);
 bool mailbox_is_empty(const struct mailbox *mailbox);
 
-/* Runs what was posted so far, oldest first. */
-void mailbox_run(struct mailbox *mailbox);
+/* Runs what was posted so far, oldest first. Returns whether something was. */
+bool mailbox_run(struct mailbox *mailbox);
 /* Refuses posts from now on, and runs those that made it. On return nobody uses the ring any more. */
 void mailbox_close(struct mailbox *mailbox);
 

@@ -126,8 +126,10 @@ int enter_submit(struct linux_ring *self)
 
     if (result < 0)
         return result;
-    if (!has_kernel_work(self) && io_uring_sq_ready(&self->uring) == 0)
+    if (!has_kernel_work(self) && io_uring_sq_ready(&self->uring) == 0) {
+        compat_relax(); /* whoever comes for nothing will look again */
         return 0;
+    }
     return submit_and_wait(self, 0, NULL);
 }
 
@@ -139,20 +141,6 @@ int enter_collect(struct linux_ring *self)
 }
 
 /* -- Waiting ------------------------------------------------------------------------------------------------- */
-
-/* Looks for completions without system calls until the budget is spent. */
-static int busy_poll(struct linux_ring *self, uint32_t completions, uint64_t now_ns, uint64_t deadline_ns)
-{
-    uint64_t left_ns = deadline_ns - now_ns;
-    uint64_t end_ns = now_ns + (left_ns < self->busy_poll_ns ? left_ns : self->busy_poll_ns);
-    int result = enter_submit(self);
-
-    while (result == 0 && io_uring_cq_ready(&self->uring) < completions && linux_clock_ns() < end_ns) {
-        compat_relax();
-        result = enter_collect(self);
-    }
-    return result;
-}
 
 static int sleep_until(struct linux_ring *self, uint32_t completions, uint64_t now_ns, uint64_t deadline_ns)
 {
@@ -171,30 +159,12 @@ static int sleep_until(struct linux_ring *self, uint32_t completions, uint64_t n
     return result;
 }
 
-/* What a wait was like is the best guess of the next: after a longer one than the budget, spinning would be in vain. */
-static void learn(struct linux_ring *self, uint64_t began_ns)
-{
-    if (self->busy_poll_ns > 0)
-        self->is_idle = linux_clock_ns() - began_ns > self->busy_poll_ns;
-}
-
 int enter_wait(struct linux_ring *self, uint32_t completions, uint64_t deadline_ns)
 {
     /* Who waits for ever needs no clock, which takes a tenth of the time of a small message. */
-    const bool needs_clock = deadline_ns != UINT64_MAX || self->busy_poll_ns > 0;
-    const uint64_t began_ns = needs_clock ? linux_clock_ns() : 0;
-    uint64_t now_ns = began_ns;
-    int result;
+    const uint64_t now_ns = deadline_ns != UINT64_MAX ? linux_clock_ns() : 0;
 
-    if (self->busy_poll_ns > 0 && !self->is_idle && now_ns < deadline_ns) {
-        result = busy_poll(self, completions, now_ns, deadline_ns);
-        if (result < 0 || io_uring_cq_ready(&self->uring) >= completions)
-            return result;
-        now_ns = linux_clock_ns();
-    }
     if (now_ns >= deadline_ns)
         return enter_submit(self);
-    result = sleep_until(self, completions, now_ns, deadline_ns);
-    learn(self, began_ns);
-    return result;
+    return sleep_until(self, completions, now_ns, deadline_ns);
 }

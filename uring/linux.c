@@ -304,7 +304,6 @@ static int equip(struct linux_ring *self, const struct ring_config *config)
     self->ring.ops = &linux_ops;
     self->ring.entries = self->uring.sq.ring_entries;
     self->ring.completion_entries = self->uring.cq.ring_entries;
-    self->busy_poll_ns = config->busy_poll_ns;
     result = find_features(self, config);
     if (result < 0)
         return result;

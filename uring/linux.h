@@ -16,12 +16,10 @@ struct linux_ring {
     struct ring ring;
     struct io_uring uring;
     struct lookup_pool *lookups;
-    uint64_t busy_poll_ns;
     uint32_t enter_flags; /* on every entry into the kernel */
     uint32_t pipes;       /* open ones, whose writes may raise SIGPIPE */
     int wake_fd;          /* never read: each write is an edge that its poll hears */
     atomic_int watch_fd;  /* told of completions for whoever sleeps elsewhere; -1: nobody does */
-    bool is_idle;         /* True exactly when the last wait outlasted busy_poll_ns: the next one sleeps at once. */
     bool hears_wakes;     /* True exactly when the poll of wake_fd is in the kernel or on its way there. */
 };
 

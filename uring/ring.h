@@ -43,7 +43,6 @@ struct buffers;
 struct ring_config {
     uint32_t entries;
     uint32_t completion_entries;
-    uint64_t busy_poll_ns;
     uint64_t napi_ns;
     uint32_t disabled; /* enum ring_feature bits not to use */
     bool wants_sqpoll;

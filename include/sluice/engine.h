@@ -123,7 +123,7 @@ SLUICE_API uint64_t sluice_engine_now(const struct sluice_engine *engine);
 
 /* Counters since creation, unless marked "now". */
 struct sluice_stats {
-    uint64_t turns;
+    uint64_t turns;                /* also those that only looked: see busy_poll_ns */
     uint64_t enters;               /* times the ring entered the kernel */
     uint64_t submissions;          /* requests handed to the kernel */
     uint64_t completions;          /* results it gave back */

@@ -67,11 +67,15 @@ struct sluice_engine_options {
     uint64_t memory_budget;     /* bytes all send queues of an engine, layers' included, may hold; default 1 GiB */
     uint64_t zero_copy_minimum; /* shared views of at least so many bytes go by zero-copy; default 0: never */
 
-    uint64_t busy_poll_ns; /* look for completions so long before sleeping, while waits are that short; default 0 */
-    uint64_t napi_ns;      /* busy-poll the network device so long (IORING_REGISTER_NAPI, 6.9); default 0 */
-    uint32_t sqpoll;       /* 1: a kernel thread submits for us; costs a core; default 0 */
-    uint32_t sqpoll_cpu;   /* 1 + the CPU of that thread; default 0: any */
-    uint32_t thread_cpu;   /* 1 + the CPU of an engine's thread; in a group, of its first thread; default 0: any */
+    /*
+     * Look for completions and posts so long before sleeping, while waits are that short: in turns that find nothing,
+     * without a system call of ours or of whoever posts. Default 0.
+     */
+    uint64_t busy_poll_ns;
+    uint64_t napi_ns;    /* busy-poll the network device so long (IORING_REGISTER_NAPI, 6.9); default 0 */
+    uint32_t sqpoll;     /* 1: a kernel thread submits for us; costs a core; default 0 */
+    uint32_t sqpoll_cpu; /* 1 + the CPU of that thread; default 0: any */
+    uint32_t thread_cpu; /* 1 + the CPU of an engine's thread; in a group, of its first thread; default 0: any */
 
     uint32_t backlog;            /* connections the kernel queues for a listener; default 4096 */
     uint64_t linger_ns;          /* how long a closing stream waits without progress; default 10 s */

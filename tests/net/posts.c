@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -328,6 +329,53 @@ Test(posts, of_four_threads_run_each_in_order)
     cr_assert_eq(left, 0);
     net_close(&net);
     free(writers);
+}
+
+/* One at a time: each finds the engine with nothing to do. */
+struct pinger {
+    struct sluice_post post;
+    struct sluice_engine *engine;
+    atomic_uint pings;
+};
+
+static void run_ping(struct sluice_post *post)
+{
+    struct pinger *pinger = (struct pinger *)post;
+
+    if (atomic_fetch_add(&pinger->pings, 1) == POSTS - 1)
+        sluice_engine_stop(pinger->engine);
+}
+
+static void *ping(void *argument)
+{
+    struct pinger *pinger = argument;
+
+    pinger->post.run = run_ping;
+    for (unsigned i = 0; i < POSTS; i++) {
+        sluice_engine_post(pinger->engine, &pinger->post);
+        while (atomic_load(&pinger->pings) == i)
+            sched_yield();
+    }
+    return NULL;
+}
+
+/* Else each would be a write to an event descriptor, and an entry to hear of it. */
+Test(posts, reach_an_engine_that_busy_polls_without_a_system_call)
+{
+    const struct sluice_engine_options options = {.size = sizeof options, .busy_poll_ns = UINT64_C(1000000000000)};
+    struct pinger pinger = {0};
+    struct sluice_stats stats;
+    pthread_t thread;
+    struct net net;
+
+    net_open(&net, &options);
+    pinger.engine = net.engine;
+    start(&thread, ping, &pinger);
+    cr_assert_eq(sluice_engine_run(net.engine), 0);
+    join(thread);
+    sluice_engine_stats(net.engine, &stats);
+    cr_assert_lt(stats.enters, 10);
+    net_close(&net);
 }
 
 /* -- Stopping ------------------------------------------------------------------------------------------------ */

@@ -71,14 +71,6 @@ Test(modes, work_without_all_of_them, .timeout = 10)
     play_in(config);
 }
 
-Test(modes, work_with_busy_polling, .timeout = 10)
-{
-    struct ring_config config = plain;
-
-    config.busy_poll_ns = 50000;
-    play_in(config);
-}
-
 Test(modes, work_with_a_thread_of_the_kernel, .timeout = 20)
 {
     struct ring_config config = plain;

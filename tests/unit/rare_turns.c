@@ -31,6 +31,12 @@ static struct {
     int32_t result;     /* told instead of the next success; 0: none */
     bool is_broken;
     bool holds_back;
+    uint64_t now;       /* its clock, which time moves only by the next two; 0: the true one */
+    uint64_t look_ns;   /* how long it takes to enter without waiting */
+    uint64_t sleep_ns;  /* …and what a wait takes, which brings one completion */
+    unsigned looks;     /* entries without a wait */
+    unsigned looks_max; /* after which the engine is stopped */
+    struct sluice_engine *engine;
 } bend;
 
 static uint32_t peek_bent(struct ring *ring, struct io_uring_cqe **completions, uint32_t max)
@@ -72,18 +78,42 @@ static struct io_uring_sqe *get_entry_bent(struct ring *ring)
     return bend.is_broken ? NULL : bend.straight->get_entry(ring);
 }
 
-static int enter_bent(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
+/* Nobody waits while the clock is ours. A wait stops the engine, and so do too many looks. */
+static int enter_by_our_clock(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
 {
-    return bend.is_broken ? -EBADR : bend.straight->enter(ring, completions, deadline_ns);
+    bend.now += deadline_ns > 0 ? bend.sleep_ns : bend.look_ns;
+    bend.looks += deadline_ns == 0;
+    if (deadline_ns > 0) {
+        bend.flood_for = RING_CANCEL;
+        bend.flood = 1;
+    }
+    if (deadline_ns > 0 || bend.looks == bend.looks_max)
+        sluice_engine_stop(bend.engine);
+    return bend.straight->enter(ring, completions, 0);
 }
 
-static struct sluice_engine *create_bent_engine(void)
+static int enter_bent(struct ring *ring, uint32_t completions, uint64_t deadline_ns)
+{
+    if (bend.is_broken)
+        return -EBADR;
+    if (bend.now)
+        return enter_by_our_clock(ring, completions, deadline_ns);
+    return bend.straight->enter(ring, completions, deadline_ns);
+}
+
+static uint64_t now_bent(struct ring *ring)
+{
+    return bend.now ? bend.now : bend.straight->now(ring);
+}
+
+static struct sluice_engine *create_polling_engine(uint64_t busy_poll_ns)
 {
     const struct sluice_engine_options small = {
         .size = sizeof small,
         .ring_entries = ENTRIES,
         .completion_entries = COMPLETIONS,
         .receive_buffer_count = 8,
+        .busy_poll_ns = busy_poll_ns,
     };
     struct sluice_engine_options options;
     struct ring *ring = open_ring(plain);
@@ -98,9 +128,15 @@ static struct sluice_engine *create_bent_engine(void)
     bend.ops.holds_back = holds_back_bent;
     bend.ops.get_entry = get_entry_bent;
     bend.ops.enter = enter_bent;
+    bend.ops.now = now_bent;
     ring->ops = &bend.ops;
     cr_assert_eq(engine_create_on(ring, &options, &engine), 0);
     return engine;
+}
+
+static struct sluice_engine *create_bent_engine(void)
+{
+    return create_polling_engine(0);
 }
 
 static struct sluice_stats stats_of(const struct sluice_engine *engine)
@@ -149,6 +185,45 @@ Test(turns, are_due_while_the_kernel_holds_completions_back)
     bend.holds_back = true;
     cr_assert_eq(sluice_engine_wait_ns(engine), 0);
     cr_assert_eq(sluice_engine_turn(engine), 0);
+    sluice_engine_destroy(engine);
+}
+
+/* -- Busy polling -------------------------------------------------------------------------------------------- */
+
+/* How often it looks before it waits; a wait of `sleep_ns` follows, or none if it still looks after `looks_max`. */
+static unsigned count_looks(uint64_t sleep_ns, unsigned looks_max)
+{
+    bend.sleep_ns = sleep_ns;
+    bend.looks = 0;
+    bend.looks_max = looks_max;
+    cr_assert_eq(sluice_engine_run(bend.engine), 0);
+    return bend.looks;
+}
+
+Test(turns, do_not_sleep_while_waits_are_short)
+{
+    struct sluice_engine *engine;
+
+    bend.now = 1;
+    bend.look_ns = 1000;
+    engine = bend.engine = create_polling_engine(50000);
+    cr_assert_eq(count_looks(20000, 1000), 50, "until the budget is spent");
+    cr_assert_eq(count_looks(20000, 1000), 0, "the last wait took longer: 70 us");
+    cr_assert_eq(count_looks(1, 10), 10, "the last wait was short: 20 us");
+    bend.now = 0;
+    sluice_engine_destroy(engine);
+}
+
+Test(turns, sleep_at_once_without_busy_polling)
+{
+    struct sluice_engine *engine;
+
+    bend.now = 1;
+    bend.look_ns = 1000;
+    engine = bend.engine = create_bent_engine();
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(count_looks(1, 10), 0);
+    bend.now = 0;
     sluice_engine_destroy(engine);
 }
 

@@ -146,30 +146,6 @@ Test(ring, waits_until_its_deadline, .timeout = 10)
     ring->ops->destroy(ring);
 }
 
-/* Returns whether it slept: a wait that is over while we look for completions never enters the kernel. */
-static bool sleeps_for(struct ring *ring, uint64_t time_ns)
-{
-    uint64_t before = ring->enters;
-
-    enter(ring, 1, ring->ops->now(ring) + time_ns);
-    return ring->enters > before;
-}
-
-Test(ring, spins_before_it_sleeps_only_while_waits_are_short, .timeout = 20)
-{
-    struct ring_config config = plain;
-    struct ring *ring;
-
-    config.busy_poll_ns = 50000000;
-    ring = open_ring(config);
-    cr_assert_not(sleeps_for(ring, 1000000), "it spins at first");
-    cr_assert(sleeps_for(ring, 2 * config.busy_poll_ns), "longer than it may spin");
-    cr_assert(sleeps_for(ring, 1000000), "after a long wait");
-    while (sleeps_for(ring, 1000000))
-        continue; /* that one took long, on a busy machine */
-    ring->ops->destroy(ring);
-}
-
 Test(ring, fetches_without_waiting_what_the_kernel_has_ready, .timeout = 10)
 {
     struct ring *ring = open_ring(plain);

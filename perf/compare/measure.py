@@ -258,7 +258,8 @@ def measure_idle(bench, scenario, peer):
 def measure_inside(bench, scenario, peer):
     """A program that asks and answers itself, on both CPUs."""
     program = bench.need(f"{scenario.program}_{peer}")
-    with Process([program], {bench.server_cpu, bench.load_cpu}, dict(os.environ)) as process:
+    arguments = [program] + (["--busy-poll"] if scenario.busy_polls else [])
+    with Process(arguments, {bench.server_cpu, bench.load_cpu}, dict(os.environ)) as process:
         report = parse(process.name, process.await_end(60.0))
     if scenario.program == "scaling" and "ratio" in report:
         report["two_to_one"] = report["ratio"]

@@ -147,6 +147,7 @@ SCENARIOS = [
     Scenario("churn", "churn", "connect, 64 B echo, close × 64", "churn", connections=64, stretch=1.5),
     Scenario("idle", "idle", "10,000 idle, 1 active", "idle", connections=10000),
     Scenario("post", "inside", "post from another thread", "inside", program="post", peers=LOOPS),
+    Scenario("post-busy", "inside", "post, busy-poll", "inside", program="post", peers=LOOPS, busy_polls=True),
     Scenario("timers", "inside", "one million timers", "inside", program="timers", peers=LOOPS),
     Scenario("scaling", "inside", "two engines on two CPUs", "inside", program="scaling", peers=("sluice",)),
 ]

@@ -47,8 +47,11 @@ struct inside_post_library {
 /* The loop's answer to a post. Slots arrive in the order in which they were posted, each once; or the program stops. */
 void inside_delivered(unsigned slot);
 
-/* Asks, prints, and returns what main returns. */
-int inside_post_main(const struct inside_post_library *library);
+/* The loop is to look again and again rather than to sleep. Stands before `create` is called. */
+extern bool inside_busy_polls;
+
+/* With the option --busy-poll or without: asks, prints, and returns what main returns. */
+int inside_post_main(int argc, char **argv, const struct inside_post_library *library);
 
 /*
  * A list of slots behind a mutex, for the libraries whose own wake-up coalesces and says nothing of who asked for it.

@@ -2,7 +2,8 @@
  * How fast posts of one thread arrive in the loop of another, and how long one takes that has to wake the loop first.
  *
  * The rate is that of one posting thread with a window of posts under way. Latency is from before the call until the
- * posting thread sees a flag that the loop's thread has set. It does not measure many posting threads.
+ * posting thread sees a flag that the loop's thread has set; with --busy-poll that loop is awake. It does not measure
+ * many posting threads.
  */
 #include "perf/inside/inside.h"
 
@@ -11,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum {
@@ -20,6 +22,8 @@ enum {
     PING_PAUSE_NS = 100 * 1000, /* in which the loop falls asleep */
     SPINS = 2000,               /* before a thread that waits lets others run */
 };
+
+bool inside_busy_polls;
 
 static const struct inside_post_library *asked;
 static bool is_stopping; /* the loop's: written before it runs, and in it */
@@ -112,11 +116,16 @@ static void *ask(void *user)
     return NULL;
 }
 
-int inside_post_main(const struct inside_post_library *library)
+int inside_post_main(int argc, char **argv, const struct inside_post_library *library)
 {
     pthread_t thread;
     int error;
 
+    inside_busy_polls = argc == 2 && strcmp(argv[1], "--busy-poll") == 0;
+    if (argc > 1 && !inside_busy_polls) {
+        fprintf(stderr, "%s: \"%s\": allowed is --busy-poll, or nothing\n", program_invocation_short_name, argv[1]);
+        return 2;
+    }
     asked = library;
     inside_pin(0);
     asked->create();

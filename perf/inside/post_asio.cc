@@ -78,7 +78,11 @@ void run()
 {
     auto guard = asio::make_work_guard(context);
 
-    context.run();
+    if (inside_busy_polls)
+        while (!context.stopped())
+            context.poll();
+    else
+        context.run();
 }
 
 void stop()
@@ -93,9 +97,9 @@ void post(unsigned slot)
 
 } // namespace
 
-int main()
+int main(int argc, char **argv)
 {
     static const inside_post_library library = {create, run, stop, post};
 
-    return inside_post_main(&library);
+    return inside_post_main(argc, argv, &library);
 }

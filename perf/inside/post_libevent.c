@@ -29,7 +29,9 @@ static void create(void)
 
 static void run(void)
 {
-    event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
+    do
+        event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY | (inside_busy_polls ? EVLOOP_NONBLOCK : 0));
+    while (!event_base_got_break(base));
     event_free(event);
     event_base_free(base);
 }
@@ -46,9 +48,9 @@ static void post(unsigned slot)
         event_active(event, EV_READ, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct inside_post_library library = {.create = create, .run = run, .stop = stop, .post = post};
 
-    return inside_post_main(&library);
+    return inside_post_main(argc, argv, &library);
 }

@@ -28,7 +28,8 @@ static void create(void)
 
 static void run(void)
 {
-    uv_run(&loop, UV_RUN_DEFAULT);
+    while (uv_run(&loop, inside_busy_polls ? UV_RUN_NOWAIT : UV_RUN_DEFAULT))
+        continue;
 }
 
 static void stop(void)
@@ -43,9 +44,9 @@ static void post(unsigned slot)
         uv_async_send(&async);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct inside_post_library library = {.create = create, .run = run, .stop = stop, .post = post};
 
-    return inside_post_main(&library);
+    return inside_post_main(argc, argv, &library);
 }

@@ -19,6 +19,8 @@ static void create(void)
     char why[SLUICE_REASON_MAX];
     int error;
 
+    if (inside_busy_polls)
+        options.busy_poll_ns = 1000000000;
     if (sluice_engine_options_from_env(&options, why, sizeof why) < 0) {
         fprintf(stderr, "post_sluice: %s\n", why);
         exit(2);
@@ -46,9 +48,9 @@ static void post(unsigned slot)
     sluice_engine_post(engine, &posts[slot]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct inside_post_library library = {.create = create, .run = run, .stop = stop, .post = post};
 
-    return inside_post_main(&library);
+    return inside_post_main(argc, argv, &library);
 }

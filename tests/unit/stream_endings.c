@@ -297,6 +297,30 @@ STORY(endings, the_first_abort_wins_though_it_is_still_on_its_way_from_another_t
     clear_scene(&scene);
 }
 
+static void abort_elsewhere_and_close(struct record *record, const struct sluice_view *view)
+{
+    pthread_t thread;
+
+    (void)view;
+    cr_assert_eq(pthread_create(&thread, NULL, abort_from_elsewhere, record->stream), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    sluice_stream_close(record->stream);
+}
+
+/* The abort comes with the next turn, and there is more to tell in this one. */
+STORY(endings, nothing_is_told_behind_a_close_though_another_thread_aborted_first)
+{
+    struct scene scene;
+
+    set_scene(&scene, stack);
+    scene.left.when_data = abort_elsewhere_and_close;
+    send_now(&scene.right, scene.data, LEN);
+    world_until_closed(&scene.world, &scene.left, &scene.right);
+    cr_assert_eq(scene.left.views, 1);
+    assert_closed(&scene.left, -ETIME, 0);
+    clear_scene(&scene);
+}
+
 static void post_and_abort(struct record *record, const struct sluice_view *view)
 {
     (void)view;

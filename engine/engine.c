@@ -284,7 +284,7 @@ static uint32_t dispatch(struct sluice_engine *engine)
 static int take_turn(struct sluice_engine *engine, bool may_wait)
 {
     bool has_come;
-    bool has_more;
+    bool stays_awake;
 
     assert(engine_is_mine(engine));
     assert(!engine->is_in_turn);
@@ -297,13 +297,13 @@ static int take_turn(struct sluice_engine *engine, bool may_wait)
      * Posts that came meanwhile keep us awake: whoever adds to them need not make a system call for it. A loop that is
      * not ours may sleep all the same, so there every post wakes.
      */
-    has_more = may_wait && (is_busy_polling(engine) || !mailbox_is_empty(engine->mailbox));
+    stays_awake = may_wait && (is_busy_polling(engine) || !mailbox_is_empty(engine->mailbox));
     run_tasks(engine);
     timers_run(&engine->timers, engine->now);
     probe_submit(engine->unsubmitted);
-    enter(engine, has_more ? 0 : next_deadline(engine, may_wait));
+    enter(engine, stays_awake ? 0 : next_deadline(engine, may_wait));
     has_come |= dispatch(engine) > 0;
-    if (has_come)
+    if (has_come && engine->options.busy_poll_ns > 0)
         learn(engine);
     counter_add(&engine->counters.turns, 1);
     atomic_store_explicit(&engine->counters.receive_buffers_lent,

@@ -34,15 +34,15 @@ empty() { [ ! -s "$1" ]; }
 one_line() { [ "$(wc -l <"$1")" = 1 ]; }
 member() { grep -o "\"$1\": [0-9.]*" output | head -n 1 | sed 's/.*: //'; }
 
-# `await PID COMMAND...`: until it succeeds, or the process has ended.
-await() { while kill -0 "$1" 2>/dev/null && ! "${@:2}"; do sleep 0.05; done; }
+# `wait_until PID COMMAND...`: until it succeeds, or the process has ended.
+wait_until() { while kill -0 "$1" 2>/dev/null && ! "${@:2}"; do sleep 0.05; done; }
 
 # Starts a service. Leaves `server`, its pid, and `address`, where it listens.
 serve() {
     "$sluice" serve "$@" >lines 2>&1 &
     server=$!
     started+=("$server")
-    await "$server" grep -q '^listening on ' lines
+    wait_until "$server" grep -q '^listening on ' lines
     address=$(sed -n 's/^listening on //p' lines)
 }
 
@@ -134,7 +134,7 @@ forward() {
     fi
     server=$!
     started+=("$server")
-    await "$server" test -S in
+    wait_until "$server" test -S in
 }
 
 if command -v socat >/dev/null; then
@@ -162,7 +162,7 @@ timeout 30 "$loads/load_idle" --connections 20 --size 1 "unix:$folder/socket" <h
 idle=$!
 started+=("$idle")
 exec 4>hold
-await "$idle" grep -q ready output
+wait_until "$idle" grep -q ready output
 stop
 while grep -qF "$folder/socket" /proc/net/unix; do # the kernel lets go of a ring's sockets some time after its process
     sleep 0.05
